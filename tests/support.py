@@ -1,0 +1,32 @@
+"""What several test modules need: optional libraries and tools, asked for by name."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import shutil
+from types import ModuleType
+
+import pytest
+
+
+def require(module: str) -> ModuleType:
+    """The imported module; where it is absent the test is skipped for a user and fails in CI (`PLANISH_REQUIRE=1`)."""
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        _absent(f"{module} is not installed ({error})")
+
+
+def require_tool(*names: str) -> str:
+    """The path of the first program found; absence is treated as in `require`."""
+    for name in names:
+        if path := shutil.which(name):
+            return path
+    _absent(f"none of {', '.join(names)} is on the PATH")
+
+
+def _absent(reason: str):  # -> NoReturn, spelled by pytest
+    if os.environ.get("PLANISH_REQUIRE"):
+        pytest.fail(reason)
+    pytest.skip(reason)
