@@ -1,0 +1,26 @@
+"""The one graph, and the only way to look at it, select in it and change it."""
+
+from planish.graph.edit import Editor
+from planish.graph.graph import Graph
+from planish.graph.node import Node
+from planish.graph.ops import FAMILIES, ROLES, Roles
+from planish.graph.passes import Data, Pass, Progress, Step
+from planish.graph.select import Selector, dtype, ops, parse_selector, path
+
+__all__ = [
+    "FAMILIES",
+    "ROLES",
+    "Data",
+    "Editor",
+    "Graph",
+    "Node",
+    "Pass",
+    "Progress",
+    "Roles",
+    "Selector",
+    "Step",
+    "dtype",
+    "ops",
+    "parse_selector",
+    "path",
+]

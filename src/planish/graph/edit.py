@@ -1,0 +1,167 @@
+"""`Editor`: the one way to make a graph out of another.
+
+edit = graph.edit()
+scale = edit.add("fc.weight__scale", scale)
+edit.cast(linear.weight, linear, int8, (scale,))
+smaller = edit.done()
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import fx, nn
+from torch._guards import detect_fake_mode
+from torch._subclasses import FakeTensorMode
+
+from planish.errors import GraphError
+from planish.formats import Format
+from planish.graph.assemble import copy_graph
+from planish.graph.cast import cast as cast_op
+from planish.graph.node import Node
+
+if TYPE_CHECKING:
+    from planish.graph.graph import Graph
+
+INHERITED = ("nn_module_stack", "stack_trace")
+
+
+class Editor:
+    """A copy of a graph that can be changed until `done()`. Tensors are shared with the original."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph.replace(fx=copy_graph(graph.fx), tensors=dict(graph.tensors))
+        self._fx = self.graph.fx
+        self._places = {node.name: node for node in self._fx.nodes}
+        self._persistent = set(graph.buffers)
+        self._fake: FakeTensorMode = (
+            detect_fake_mode([node.meta.get("val") for node in self._fx.nodes]) or FakeTensorMode()
+        )
+
+    def node(self, name: str) -> Node:
+        """The copy's node of that name."""
+        return Node(self.graph, self._places[name])
+
+    def add(self, name: str, tensor: torch.Tensor, trainable: bool = False) -> Node:
+        """Register a tensor under a dotted name ("encoder.fc1.weight__scale") and return its node.
+
+        It becomes a parameter if `trainable`, else a buffer. A name that exists is replaced only by an equal tensor.
+        """
+        known = self.graph.tensors.get(name)
+        if known is not None and known is not tensor and not torch.equal(known, tensor):
+            raise GraphError(f"the tensor {name!r} exists already with other values", name, "choose another name")
+        for node in self._fx.nodes:
+            if node.op == "get_attr" and node.target == name:
+                return Node(self.graph, node)
+        value = (
+            nn.Parameter(tensor, requires_grad=True) if trainable and not isinstance(tensor, nn.Parameter) else tensor
+        )
+        self.graph.tensors[name] = value
+        if not isinstance(value, nn.Parameter):
+            self._persistent.add(name)
+        first = next(node for node in self._fx.nodes if node.op != "get_attr")
+        with self._fx.inserting_before(first):
+            node = self._fx.create_node("get_attr", name, name=re.sub(r"\W", "_", name))
+        node.meta["val"] = self._fake.from_tensor(value)
+        return self._known(node)
+
+    def call(
+        self, target: Callable[..., Any], *args: Any, before: Node, path: str | None = None, **kwargs: Any
+    ) -> Node:
+        """Insert an operation in front of a node. It inherits that node's module path unless `path` names another node's.
+
+        Raises:
+            GraphError: The operation does not take values of these shapes.
+        """
+        at = self._mine(before)
+        fx_args, fx_kwargs = self._unwrap(args), self._unwrap(kwargs)
+        with self._fx.inserting_before(at):
+            node = self._fx.call_function(target, fx_args, fx_kwargs)  # type: ignore[arg-type]
+        node.meta = {key: at.meta[key] for key in INHERITED if key in at.meta}
+        if path is not None:
+            node.meta["nn_module_stack"] = self._stack(path)
+        self._evaluate(node)
+        return self._known(node)
+
+    def cast(
+        self,
+        source: Node,
+        user: Node,
+        format: Format,
+        parameters: Sequence[Node],
+        gradient: str = "straight-through",
+    ) -> Node:
+        """Put a `planish::cast` on the one use of `source` by `user`, and return it."""
+        args = [source, list(parameters), str(format), gradient]
+        cast = self.call(cast_op, *args, before=user)
+        self.replace_input(user, source, cast)
+        return cast
+
+    def replace(self, old: Node, new: Node) -> None:
+        """Let every user of `old` read `new` instead; `new` itself may still read `old`."""
+        target = self._mine(new)
+        self._mine(old).replace_all_uses_with(target, delete_user_cb=lambda user: user is not target)
+
+    def replace_input(self, user: Node, old: Node, new: Node) -> None:
+        """Let one user of `old` read `new` instead."""
+        self._mine(user).replace_input_with(self._mine(old), self._mine(new))
+
+    def set_args(self, node: Node, *args: Any, **kwargs: Any) -> None:
+        """Give an operation other arguments, and recompute its fake value."""
+        target = self._mine(node)
+        target.args, target.kwargs = self._unwrap(args), self._unwrap(kwargs)
+        self._evaluate(target)
+
+    def set_tensor(self, name: str, tensor: torch.Tensor) -> None:
+        """Give a registered tensor other values of the same shape; a parameter stays one."""
+        old = self.graph.tensors[name]
+        if old.shape != tensor.shape:
+            raise GraphError(f"{name!r} has shape {tuple(old.shape)}, not {tuple(tensor.shape)}", name)
+        parameter = isinstance(old, nn.Parameter)
+        self.graph.tensors[name] = nn.Parameter(tensor, old.requires_grad) if parameter else tensor
+
+    def erase(self, node: Node) -> None:
+        """Remove a node that nobody reads."""
+        self._fx.erase_node(self._mine(node))
+
+    def done(self) -> Graph:
+        """The edited graph: operations and tensors that nobody reads are gone, and it is well formed."""
+        self._fx.eliminate_dead_code(
+            is_impure_node=lambda node: node.op in ("placeholder", "output") or node.is_impure()
+        )
+        used = {str(node.target) for node in self._fx.nodes if node.op == "get_attr"}
+        tensors = {name: tensor for name, tensor in self.graph.tensors.items() if name in used}
+        buffers = frozenset(self._persistent & used)
+        return self.graph.replace(fx=copy_graph(self._fx), tensors=tensors, buffers=buffers).verify()
+
+    def _mine(self, node: Node) -> fx.Node:
+        return node.fx if node.fx.graph is self._fx else self._places[node.name]
+
+    def _known(self, node: fx.Node) -> Node:
+        self._places[node.name] = node
+        return Node(self.graph, node)
+
+    def _unwrap(self, value: Any) -> Any:
+        if isinstance(value, Node):
+            return self._mine(value)
+        if isinstance(value, list | tuple):
+            return type(value)(self._unwrap(item) for item in value)
+        return {key: self._unwrap(item) for key, item in value.items()} if isinstance(value, dict) else value
+
+    def _stack(self, path: str) -> dict[str, tuple[str, str]]:
+        for node in self._fx.nodes:
+            stack = node.meta.get("nn_module_stack")
+            if stack and next(reversed(stack.values()))[0] == path:
+                return dict(stack)
+        raise GraphError(f"no operation of the graph comes from module {path!r}", path)
+
+    def _evaluate(self, node: fx.Node) -> None:
+        args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), lambda source: source.meta["val"])
+        try:
+            with torch.no_grad(), self._fake:
+                node.meta["val"] = node.target(*args, **kwargs)  # type: ignore[operator]
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise GraphError(f"{node.name} ({node.target}) does not take these values: {error}") from error

@@ -1,0 +1,182 @@
+"""`Graph`: what a model computes, as PyTorch exported it, with the names that the user gave.
+
+A graph never changes once it is made. `edit()` gives a copy to change; copies share all tensors, so a thousand variants
+of a model cost a thousand lists of nodes and no weight.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import fx, nn
+from torch.utils import _pytree as pytree
+
+from planish.errors import ModelError, OptionError, PlanishError
+from planish.graph import check, evaluate, store
+from planish.graph.assemble import assemble, clone, copy_graph
+from planish.graph.edit import Editor
+from planish.graph.modes import Net, add_counters
+from planish.graph.node import Node
+from planish.graph.select import Selector, parse_selector
+from planish.graph.text import to_text
+
+EVALUATION_ONLY = ModelError(
+    "this graph was captured for evaluation only", hint="planish.capture(model, example_inputs, training=True)"
+)
+
+
+@dataclass(eq=False)
+class Graph:
+    """A captured model.
+
+    Attributes:
+        fx: The steps in order, as composite ATen operations. Read-only: change a graph through `edit()`.
+        tensors: Every parameter, buffer and constant by its dotted name in the user's model.
+        buffers: Names among `tensors` that the user's `state_dict` has as buffers; all other non-parameters are constants.
+        branches: Bodies of `torch.cond`, by name.
+        example: The example inputs, `(args, kwargs)`.
+        dynamic: `{input name: {axis: size name}}`, as given to `capture`.
+        symbols: torch's name of a dynamic size -> the user's.
+        training_refusal: Why the graph cannot train; None if it can.
+    """
+
+    fx: fx.Graph
+    tensors: dict[str, torch.Tensor]
+    example: tuple[tuple[Any, ...], dict[str, Any]]
+    buffers: frozenset[str] = frozenset()
+    branches: Mapping[str, fx.GraphModule] = field(default_factory=dict)
+    dynamic: Mapping[str, Any] = field(default_factory=dict)
+    symbols: Mapping[str, str] = field(default_factory=dict)
+    training_refusal: PlanishError | None = field(default_factory=lambda: EVALUATION_ONLY)
+
+    @property
+    def nodes(self) -> tuple[Node, ...]:
+        """The operations in execution order."""
+        return tuple(Node(self, node) for node in self.fx.nodes if node.op == "call_function")
+
+    @property
+    def inputs(self) -> tuple[Node, ...]:
+        """The inputs, flattened, in order."""
+        return tuple(Node(self, node) for node in self.fx.nodes if node.op == "placeholder")
+
+    @property
+    def outputs(self) -> tuple[Node, ...]:
+        """The nodes whose values the model returns, each once."""
+        return tuple(Node(self, node) for node in self.fx.output_node().all_input_nodes)
+
+    @property
+    def parameter_names(self) -> frozenset[str]:
+        """Dotted names of the parameters."""
+        return frozenset(name for name, tensor in self.tensors.items() if isinstance(tensor, nn.Parameter))
+
+    @property
+    def in_spec(self) -> pytree.TreeSpec:
+        """Structure of `(args, kwargs)`."""
+        return self.fx._codegen.pytree_info.in_spec  # type: ignore[attr-defined]  # every graph here has a pytree codegen
+
+    @property
+    def out_spec(self) -> pytree.TreeSpec:
+        """Structure of what the model returns."""
+        return self.fx._codegen.pytree_info.out_spec  # type: ignore[attr-defined]
+
+    def node(self, name: str) -> Node:
+        """The node of that name.
+
+        Raises:
+            OptionError: There is none.
+        """
+        for node in self.fx.nodes:
+            if node.name == name:
+                return Node(self, node)
+        raise OptionError(f"the graph has no node {name!r}", hint="print(graph) lists the names")
+
+    def select(self, selector: Selector | str) -> list[Node]:
+        """The operations that a selector takes, in execution order.
+
+        Raises:
+            OptionError: It takes none; says how many each of its module paths has.
+        """
+        chosen = parse_selector(selector)
+        found = chosen.within(self.nodes)
+        if not found:
+            modules = sorted({path.partition(".")[0] for path in (node.path for node in self.nodes) if path})
+            operations = sorted({node.op for node in self.nodes})
+            raise OptionError(
+                f"the selector {str(chosen)!r} matches nothing",
+                f"a graph with modules {', '.join(modules[:12]) or 'none'} and operations {', '.join(operations[:20])}",
+                "print(graph) shows every name, operation and path",
+            )
+        return found
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run in evaluation mode without gradients; the output has the model's own structure."""
+        with torch.no_grad():
+            return self._runnable(*args, **kwargs)
+
+    @cached_property
+    def _runnable(self) -> fx.GraphModule:
+        return assemble(self, fx.GraphModule, self.fx, self.tensors)
+
+    def module(self) -> Net:
+        """An ordinary trainable module, in evaluation mode, with its own copy of all parameters and buffers.
+
+        Its `state_dict` has the user's names. `train()` and `eval()` switch dropout, batch norm and attention dropout.
+        """
+        copies: dict[int, torch.Tensor] = {}
+        mine = self.parameter_names | self.buffers
+        tensors = {
+            name: copies.setdefault(id(tensor), clone(tensor)) if name in mine else tensor
+            for name, tensor in self.tensors.items()
+        }
+        graph = copy_graph(self.fx)
+        add_counters(graph)
+        net = assemble(self, Net, graph, tensors)
+        net.meta["training_refusal"] = self.training_refusal
+        net.training = True  # GraphModule says so of a new one; eval() below sets every submodule
+        return net.eval()
+
+    def edit(self) -> Editor:
+        """A copy to change; this graph stays as it is, and both share all tensors."""
+        return Editor(self)
+
+    def replace(self, **changes: Any) -> Graph:
+        """A graph with some attributes replaced and the rest shared."""
+        kept = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return Graph(**{**kept, **changes})
+
+    def verify(self) -> Graph:
+        """Check that the graph is well formed, and return it.
+
+        Raises:
+            GraphError: It is not; names the node and its module path.
+        """
+        check.verify(self)
+        return self
+
+    def save(self, path: str | os.PathLike[str]) -> None:
+        """Write the graph as one `.planish` file: safetensors, with the graph as JSON in its header."""
+        store.save(self, path)
+
+    @classmethod
+    def load(cls, path: str | os.PathLike[str]) -> Graph:
+        """Read what `save` wrote. Nothing in the file is executed.
+
+        Raises:
+            UntrustedFile: The file is damaged, or names an operator or structure outside the allow-list.
+        """
+        return cls(**store.read(path)).verify()
+
+    def base_state_dict(self) -> dict[str, torch.Tensor]:
+        """The user's parameters and buffers under the user's names, weight expressions folded to plain tensors."""
+        return evaluate.base_tensors(self)
+
+    def __str__(self) -> str:
+        return to_text(self)
+
+    def __repr__(self) -> str:
+        return f"<Graph: {len(self.nodes)} operations, {sum(self.tensors[n].numel() for n in self.parameter_names):,} parameters>"

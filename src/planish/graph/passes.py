@@ -1,0 +1,66 @@
+"""What a pass is: a frozen dataclass that makes one graph out of another."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from planish.graph.graph import Graph
+
+Data = Iterable[tuple[Any, ...]]
+Progress = Callable[[int, int, str], None]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One thing that a pass would do.
+
+    Attributes:
+        path: Module path of what it touches.
+        node: Name of the node.
+        action: What it does there, in a few words ("weight to int8@channel0").
+        bytes_before: Size of the tensor now; 0 where none changes.
+        bytes_after: Size after the pass.
+    """
+
+    path: str
+    node: str
+    action: str
+    bytes_before: int = 0
+    bytes_after: int = 0
+
+
+@dataclass(frozen=True)
+class Pass(ABC):
+    """A change of a graph, as a value: its fields are its options in Python, in a recipe and on the command line.
+
+    A valid graph goes in and a valid graph comes out; the graph that goes in is not changed.
+    """
+
+    def __call__(self, graph: Graph, data: Data | None = None, progress: Progress | None = None) -> Graph:
+        """Apply the pass and verify what comes out.
+
+        Args:
+            graph: The graph to start from.
+            data: Calibration data, re-iterable `(args, kwargs)`, for passes that look at activations.
+            progress: Called with (done, total, what) while it works.
+        """
+        return self.apply(graph, data, progress or _silent).verify()
+
+    @abstractmethod
+    def plan(self, graph: Graph) -> list[Step]:
+        """What the pass would touch, without touching anything.
+
+        Raises:
+            OptionError: It would touch nothing because a selector matches nothing.
+        """
+
+    @abstractmethod
+    def apply(self, graph: Graph, data: Data | None, progress: Progress) -> Graph:
+        """The changed graph. Called by `__call__` only."""
+
+
+def _silent(_done: int, _total: int, _what: str) -> None:
+    pass

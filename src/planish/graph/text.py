@@ -1,0 +1,37 @@
+"""A graph as text: one operation a line; name, operation, shape, number type or format, module path."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from planish.graph.node import Node
+
+if TYPE_CHECKING:
+    from planish.graph.graph import Graph
+
+
+def to_text(graph: Graph) -> str:
+    """The graph in columns, each as wide as its widest entry."""
+    rows = [_row(node) for node in (*graph.inputs, *graph.nodes)]
+    widths = [max(map(len, column), default=0) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    returned = ", ".join(node.name for node in graph.outputs)
+    parameters = sum(graph.tensors[name].numel() for name in graph.parameter_names)
+    return "\n".join([f"graph: {len(graph.nodes)} operations, {parameters:,} parameters", *lines, f"return {returned}"])
+
+
+def _row(node: Node) -> tuple[str, str, str, str, str]:
+    shape = "×".join(map(str, node.shape)) if node.shape else "scalar" if node.shape == () else _symbol(node.value)
+    kind = str(node.format) if node.format else str(node.dtype or "").removeprefix("torch.")
+    reads = ", ".join(source.name for source in node.inputs)
+    return node.name, f"{node.op}({reads})" if node.kind == "call" else node.op, shape, kind, node.path
+
+
+def _symbol(value: Any) -> str:
+    return (
+        f"({len(value)} values)"
+        if isinstance(value, list | tuple)
+        else type(value).__name__.lower()
+        if value is not None
+        else ""
+    )
