@@ -1,0 +1,71 @@
+"""Models by name: `planish.models.get("resnet18")()` is a Task, with its network, data and metric.
+
+The table below is literal, so that listing it imports no torch. A model knows nothing of compression.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from planish.registry import Registry
+
+if TYPE_CHECKING:
+    from planish.models.task import Task
+
+models = Registry(
+    "model",
+    {
+        "minilm": "planish.models.minilm:minilm",
+        "mlp": "planish.models.zoo:mlp",
+        "convnet": "planish.models.zoo:convnet",
+        "lstm": "planish.models.zoo:lstm",
+        "vae": "planish.models.zoo:vae",
+        "resnet18": "planish.models.zoo:resnet18",
+        "mobilenet_v2": "planish.models.zoo:mobilenet_v2",
+        "vit_tiny": "planish.models.zoo:vit_tiny",
+        "unet": "planish.models.zoo:unet",
+        "r3d18": "planish.models.zoo:r3d18",
+    },
+)
+
+
+@dataclass(frozen=True)
+class Card:
+    """What `planish models` prints about a model.
+
+    Attributes:
+        parameters: How many.
+        family: What kind of network.
+        data: What it is calibrated and judged on.
+        metric: The headline metric.
+    """
+
+    parameters: int
+    family: str
+    data: str
+    metric: str
+
+
+cards: dict[str, Card] = {
+    "minilm": Card(22_565_376, "transformer encoder", "sentences rated by people, Lee corpus", "mean_cosine"),
+    "mlp": Card(17_226, "multilayer perceptron", "handwritten digits", "accuracy"),
+    "convnet": Card(24_058, "convolutional network", "handwritten digits", "accuracy"),
+    "lstm": Card(52_874, "recurrent network", "handwritten digits", "accuracy"),
+    "vae": Card(19_792, "autoencoder", "handwritten digits", "mse"),
+    "resnet18": Card(11_689_512, "convolutional network", "synthetic images, random weights", "sqnr"),
+    "mobilenet_v2": Card(3_504_872, "convolutional network", "synthetic images, random weights", "sqnr"),
+    "vit_tiny": Card(5_717_416, "transformer encoder", "synthetic images, random weights", "sqnr"),
+    "unet": Card(7_763_074, "encoder-decoder", "synthetic images, random weights", "sqnr"),
+    "r3d18": Card(33_371_472, "3-D convolutional network", "synthetic clips, random weights", "sqnr"),
+}
+
+
+def get(name: str) -> Callable[..., Task]:
+    """The factory of a task by its name.
+
+    Raises:
+        UnknownName: Nobody registered it; the message lists those that are known.
+    """
+    return models[name]
