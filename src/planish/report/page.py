@@ -1,0 +1,97 @@
+"""The page: one HTML file that needs nothing else, written into the run folder it tells of."""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import importlib.util
+import json
+import os
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from planish.errors import MissingExtra, UserError
+from planish.record import Run
+from planish.report.numbers import percent, quantity
+from planish.report.rows import Row
+from planish.report.view import read, recipe_steps
+
+_GRAPH_LIMIT = 400_000  # characters of graph text on the page; the whole of it is in graph.txt
+_MARKS = {"measured": "●", "simulated": "◐", "synthesized": "◆", "modeled": "○", "exact": "■"}
+
+
+def write(run_path: str | os.PathLike[str]) -> Path:
+    """Write `report.html` into a run folder and return its path.
+
+    The folder may be incomplete: the page then says what is missing.
+
+    Raises:
+        MissingExtra: plotly or jinja2 is not installed.
+        UserError: There is no run at `run_path`, or the page cannot be written.
+    """
+    if not (Path(run_path) / "measurements.jsonl").is_file():
+        raise UserError("this is not a run folder: it has no measurements.jsonl", str(run_path), "planish demo")
+    run = Run(run_path)
+    return run.write("report.html", render(run))
+
+
+def render(run: Run) -> str:
+    """The page as text."""
+    for library in ("jinja2", "plotly"):
+        if importlib.util.find_spec(library) is None:
+            raise MissingExtra(library, "report", "the report page")
+    import jinja2
+    from plotly.offline import get_plotlyjs
+
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("planish.report", "page"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals.update(source=_source, marks=_MARKS)
+    environment.filters.update(percent=percent, quantity=quantity, title=_title)
+    view = read(run)
+    return environment.get_template("page.html").render(
+        view=view,
+        verdict=view.verdict,
+        data=_script_json(view.figures),
+        steps=recipe_steps(view.recipe),
+        graph=(view.graph or "")[:_GRAPH_LIMIT],
+        graph_cut=len(view.graph or "") > _GRAPH_LIMIT,
+        plotly=_packed(get_plotlyjs()),
+    )
+
+
+def _source(name: str) -> str:
+    """A style sheet or a script of ours, as it is."""
+    return (files("planish.report") / "page" / name).read_text(encoding="utf-8")
+
+
+def _script_json(value: Any) -> str:
+    """JSON that cannot end the script element it stands in, nor start another."""
+    text = json.dumps(value, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return text.translate({ord(c): f"\\u{ord(c):04x}" for c in "<>&\u2028\u2029"})
+
+
+def _packed(script: str) -> str:
+    """gzip and base64: a third of plotly.js's size; the page unpacks it with the browser's own DecompressionStream."""
+    return base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
+
+
+def _title(row: Row, command: str) -> str:
+    """What a number says when pointed at: exactly how much, of what, from where, and how to get it again."""
+    m = row.m
+    spread = f", {'25 to 75 % of calls' if m.name == 'latency' else 'spread'} {row.interval}" if m.spread else ""
+    return "\n".join(
+        filter(
+            None,
+            [
+                f"{m.value!r} {m.unit}, {m.source}{spread}",
+                " · ".join(filter(None, [m.name, m.subject, m.where])),
+                command,
+            ],
+        )
+    )

@@ -1,0 +1,145 @@
+// One state, four figures that are functions of it, and a selection that all of them share.
+const D = JSON.parse(document.getElementById("data").textContent);
+const state = { selected: null, area: "time", color: "time", level: undefined, narrow: false, width: 0 };
+const FIGURES = { tree: treeFigure, roofline: rooflineFigure, maps: mapsFigure, engines: enginesFigure };
+const NARROW = 640;
+
+// Whether a layer is selected, itself or by a module above it.
+function within(layer, selected) {
+  return selected !== null && (selected === "" || layer.id === selected || layer.path === selected || layer.id.startsWith(selected + "."));
+}
+
+function draw(names = Object.keys(FIGURES)) {
+  const t = theme();
+  for (const name of names) {
+    const at = document.getElementById(name);
+    if (!at) continue;
+    state.width = state.paper || at.clientWidth;
+    state.narrow = state.width < NARROW;
+    const figure = FIGURES[name](D, t, state);
+    if (!figure.data.length || !figure.data.some((trace) => (trace.ids || trace.z || trace.x).length)) {
+      at.style.minHeight = 0;
+      continue;
+    }
+    figure.layout.width = state.width;
+    Plotly.react(at, figure.data, figure.layout, { displayModeBar: false, responsive: false });
+    at.style.minHeight = `${figure.layout.height}px`;
+  }
+}
+
+function select(id) {
+  state.selected = id === state.selected ? null : id;
+  draw(["tree", "roofline", "maps"]);
+  for (const row of document.querySelectorAll("tr[data-layer]")) {
+    const layer = D.layers.find((l) => l.id === row.dataset.layer);
+    row.classList.toggle("selected", within(layer, state.selected));
+  }
+  describe();
+}
+
+// The panel at the foot: what is known about the selected layer, or about the layers of the selected module.
+function describe() {
+  const panel = document.getElementById("selection");
+  panel.hidden = state.selected === null;
+  if (panel.hidden) return;
+  const layer = D.layers.find((l) => l.id === state.selected);
+  const module = D.tree.find((n) => n.id === state.selected);
+  const name = document.createElement("b");
+  name.textContent = state.selected || D.model;
+  const facts = document.createElement("div");
+  facts.className = "facts";
+  const fact = (label, value) => {
+    if (!value) return;
+    const span = document.createElement("span");
+    const number = document.createElement("em");
+    number.textContent = value;
+    span.append(label + " ", number);
+    facts.append(span);
+  };
+  if (layer) {
+    const text = (key) => layer.v[key]?.[1];
+    fact("", layer.op);
+    fact("time", [text("node_time original"), text("node_time chosen")].filter(Boolean).join(" → "));
+    fact("roofline", text("roofline_time original"));
+    fact("", text("macs original"));
+    fact("weights", layer.v["weight_bytes original"]?.[0] ? text("weight_bytes original") : "");
+    fact("weights at", text("weight_bits chosen"));
+    fact("activations at", text("activation_bits chosen"));
+    for (const format of D.formats) fact(format, text(`sensitivity ${format}`));
+  } else if (module) {
+    fact("", `${module.count} layers`);
+    fact("time", module.texts["node_time original"]);
+    fact("of which kept artifact measured", module.texts["node_time chosen"]);
+    fact("weights", module.texts["weight_bytes original"]);
+    fact("", module.texts["macs original"]);
+  }
+  document.getElementById("selected").replaceChildren(name, facts);
+}
+
+function listen() {
+  const at = (name) => document.getElementById(name);
+  at("tree")?.on?.("plotly_treemapclick", (event) => {
+    const point = event.points[0];
+    const layer = D.layers.some((l) => l.id === point.customdata);
+    if (layer) {
+      select(point.customdata);
+    } else {
+      state.level = event.nextLevel === "/" ? undefined : event.nextLevel;
+      state.selected = null;
+      select(point.customdata === "" || state.level === undefined ? null : point.customdata);
+    }
+    return false; // the figure is a function of the state: plotly must not keep a level of its own
+  });
+  at("roofline")?.on?.("plotly_click", (event) => select(event.points[0].customdata));
+  at("maps")?.on?.("plotly_click", (event) => select([event.points[0].customdata].flat()[0]));
+  at("clear").addEventListener("click", () => select(null));
+  document.addEventListener("keydown", (event) => event.key === "Escape" && state.selected !== null && select(null));
+  for (const row of document.querySelectorAll("tr[data-layer]")) {
+    row.addEventListener("click", () => select(row.dataset.layer));
+    row.addEventListener("keydown", (event) => event.key === "Enter" && select(row.dataset.layer));
+  }
+  for (const field of document.querySelectorAll("fieldset[data-state]")) {
+    field.addEventListener("click", (event) => {
+      if (event.target.tagName !== "BUTTON") return;
+      state[field.dataset.state] = event.target.value;
+      for (const button of field.querySelectorAll("button")) button.setAttribute("aria-pressed", button === event.target);
+      draw(["tree"]);
+    });
+  }
+  let width = document.body.clientWidth;
+  addEventListener("resize", () => {
+    if (document.body.clientWidth === width) return;
+    width = document.body.clientWidth;
+    requestAnimationFrame(() => draw());
+  });
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
+  addEventListener("beforeprint", () => paper(true));
+  addEventListener("afterprint", () => paper(false));
+}
+
+// On paper: the light theme, and the width of a page.
+function paper(on) {
+  document.documentElement.dataset.theme = on ? "light" : "";
+  for (const fold of document.querySelectorAll("details.onpaper")) fold.open = on || fold.open;
+  state.paper = on ? 680 : 0;
+  draw();
+}
+
+async function unpack() {
+  const packed = Uint8Array.from(atob(document.getElementById("plotly-gzip").textContent), (c) => c.charCodeAt(0));
+  const stream = new Blob([packed]).stream().pipeThrough(new DecompressionStream("gzip"));
+  const script = document.createElement("script");
+  script.textContent = await new Response(stream).text();
+  document.head.append(script);
+}
+
+unpack()
+  .then(() => {
+    draw();
+    listen();
+    document.documentElement.dataset.ready = "yes";
+  })
+  .catch((error) => {
+    for (const plot of document.querySelectorAll(".plot")) plot.innerHTML = '<p class="failed">This browser cannot draw the figure; the numbers are in the tables.</p>';
+    console.error(error);
+  });

@@ -1,0 +1,115 @@
+"""Did it work? One sentence with three numbers, each before → after."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from planish.report.numbers import quantity, words
+from planish.report.rows import Row, Rows
+
+Tone = Literal["better", "same", "worse", "missing"]
+
+
+@dataclass(frozen=True)
+class Change:
+    """One of the three numbers.
+
+    Attributes:
+        label: What it is ("size", "latency", the metric's name).
+        phrase: Its part of the sentence ("3.94× smaller").
+        tone: Whether that is good news.
+        before: The number of the original (latency: of the best fp32 engine); None where there is none.
+        after: The number of the artifact that was kept.
+        ratio: The paired ratio behind a latency.
+    """
+
+    label: str
+    phrase: str
+    tone: Tone
+    before: Row | None = None
+    after: Row | None = None
+    ratio: Row | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The sentence and what it rests on."""
+
+    model: str
+    size: Change
+    latency: Change
+    quality: Change
+
+    @property
+    def changes(self) -> tuple[Change, Change, Change]:
+        """Size, latency, quality: the order in which they are read."""
+        return self.size, self.latency, self.quality
+
+    @property
+    def parts(self) -> list[tuple[str, Tone | None]]:
+        """The sentence in pieces, each with the tone it is colored by."""
+        known = [c for c in (self.size, self.latency) if c.tone != "missing"]
+        parts: list[tuple[str, Tone | None]] = [
+            (self.model, None),
+            (" is " if known else ": nothing to compare yet", None),
+        ]
+        for i, change in enumerate(known):
+            parts += [(" and ", None)] * (i > 0) + [(change.phrase, change.tone)]
+        if self.latency.tone not in ("missing", "same"):
+            parts.append((" than the best fp32 engine", None))
+        if self.quality.tone != "missing":
+            parts += [("; ", None), (self.quality.phrase, self.quality.tone)]
+        return [*parts, (".", None)]
+
+    @property
+    def sentence(self) -> str:
+        """The verdict as plain text."""
+        return "".join(text for text, _ in self.parts)
+
+
+def judge(rows: Rows, fallback_name: str) -> Verdict:
+    """The verdict of a run; what was not measured is said to be missing, never guessed."""
+    model = rows.one("model")
+    name = model.m.subject if model and model.m.subject else fallback_name
+    return Verdict(name, _size(rows), _latency(rows), _quality(rows))
+
+
+def _size(rows: Rows) -> Change:
+    before, after = rows.one("size", "original"), rows.one("size", "chosen")
+    if not before or not after or not after.m.value:
+        return Change("size", "size not measured", "missing", before, after)
+    ratio = before.m.value / after.m.value
+    return Change("size", *_compare(ratio, "smaller", "larger", "equally large"), before, after)
+
+
+def _latency(rows: Rows) -> Change:
+    before, after = rows.one("latency", role="baseline"), rows.one("latency", role="chosen")
+    ratio = rows.one("speedup", role="baseline")
+    if not after or not ratio:
+        return Change("latency", "latency not compared", "missing", before, after)
+    low, high = ratio.m.spread or (ratio.m.value, ratio.m.value)
+    if low < 1 < high:
+        return Change("latency", "as fast as the best fp32 engine", "same", before, after, ratio)
+    return Change("latency", *_compare(ratio.m.value, "faster", "slower", "equally fast"), before, after, ratio)
+
+
+def _quality(rows: Rows) -> Change:
+    after = next((row for row in rows if row.m.subject == "chosen" and row.m.details.get("headline")), None)
+    if not after:
+        return Change("quality", "quality not measured", "missing")
+    label = words(after.m.name)
+    before = rows.one(after.m.name, "original") or rows.one(after.m.name, "baseline")
+    if not before:
+        return Change(label, f"{label.lower()} to the original {after.text}", "same", None, after)
+    low, high = after.m.spread or (after.m.value, after.m.value)
+    tone: Tone = "same" if low <= before.m.value <= high else "better" if after.m.value > before.m.value else "worse"
+    return Change(label, f"{label} {before.text} → {after.text}", tone, before, after)
+
+
+def _compare(ratio: float, more: str, less: str, equal: str) -> tuple[str, Tone]:
+    if ratio == 1:
+        return equal, "same"
+    return (
+        (f"{quantity(ratio, 'x')} {more}", "better") if ratio > 1 else (f"{quantity(1 / ratio, 'x')} {less}", "worse")
+    )

@@ -1,0 +1,321 @@
+"""What the page shows: a run's rows put into the order in which a reader asks."""
+
+from __future__ import annotations
+
+import json
+import math
+import tomllib
+from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from planish.record import Run
+from planish.report.layers import Layer, Module, layers, tree
+from planish.report.numbers import percent, quantity, words
+from planish.report.rows import Row, Rows
+from planish.report.verdict import Verdict, judge
+
+UNITS = {"node_time": "s", "roofline_time": "s", "weight_bytes": "B", "macs": "MAC"}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """One way to run the model, and what was measured of it."""
+
+    label: str
+    role: str
+    latency: Row
+    ratio: Row | None
+    cold_start: Row | None
+    peak_memory: Row | None
+    executed: tuple[Row, ...]
+
+
+@dataclass(frozen=True)
+class Metric:
+    """One quality metric, for the original, the best fp32 engine and the artifact that was kept."""
+
+    label: str
+    data: str
+    original: Row | None
+    baseline: Row | None
+    chosen: Row | None
+
+
+@dataclass(frozen=True)
+class View:
+    """A run, ready to be laid out.
+
+    Attributes:
+        name: The run folder's own name.
+        verdict: Did it work?
+        conditions: What the numbers were measured on, as short phrases.
+        missing: What a complete run would also hold, as sentences' objects.
+        metrics: Quality.
+        layers: Every layer, in order of execution.
+        tree: The module tree above them.
+        formats: The formats of the sensitivity map.
+        peaks: What this machine can do at most.
+        engines: Every engine measured, fastest first.
+        refused: Engines that were not taken, with the reason in their details.
+        environment: `environment.json`.
+        recipe: `recipe.toml`, or None.
+        graph: `graph.txt`, or None.
+    """
+
+    name: str
+    verdict: Verdict
+    conditions: list[str]
+    missing: list[str]
+    metrics: list[Metric]
+    layers: list[Layer]
+    tree: list[Module]
+    formats: list[str]
+    peaks: list[Row]
+    engines: list[Engine]
+    refused: list[Row]
+    environment: dict[str, Any]
+    recipe: str | None
+    graph: str | None
+
+    @property
+    def command(self) -> str:
+        """What was typed."""
+        return str(self.environment.get("command", ""))
+
+    @property
+    def time_key(self) -> str:
+        """The best account of time there is: measured, else modeled, else the arithmetic."""
+        root = self.tree[0].sums
+        return next(
+            (k for k in ("node_time original", "roofline_time original", "macs original") if root[k]), "macs original"
+        )
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The same, as the figures' scripts read it: plain JSON, each number beside its text."""
+        return {
+            "model": self.verdict.model,
+            "timeKey": self.time_key,
+            "timeName": {"node": "time", "roof": "modeled time", "macs": "arithmetic"}[self.time_key[:4]],
+            "formats": self.formats,
+            "layers": [_layer_data(layer) for layer in self.layers],
+            "tree": [_module_data(module) for module in self.tree],
+            "peaks": [
+                {"subject": row.m.subject, "unit": row.m.unit, "row": row.index, "v": _number(row)}
+                for row in self.peaks
+            ],
+            "engines": [
+                {"label": e.label, "role": e.role, "latency": _number(e.latency), "ratio": e.ratio and _number(e.ratio)}
+                for e in self.engines
+            ],
+        }
+
+    def caption(self, figure: str) -> str:
+        """The finding of a figure in a sentence; it is the figure's alternative text, too."""
+        return _CAPTIONS[figure](self)
+
+
+def read(run: Run) -> View:
+    """Everything the page says about a run, from its folder alone."""
+    rows = Rows(run.measurements())
+    verdict = judge(rows, run.path.name)
+    found = layers(rows)
+    sensitive = [row for layer in found for name, row in layer.rows.items() if name.startswith("sensitivity ")]
+    view = View(
+        name=run.path.name,
+        verdict=verdict,
+        conditions=[],
+        missing=[],
+        metrics=_metrics(rows),
+        layers=found,
+        tree=tree(found, verdict.model),
+        formats=list(dict.fromkeys(row.detail("format") for row in sensitive)),
+        peaks=rows.all("peak"),
+        engines=_engines(rows),
+        refused=rows.all("refused"),
+        environment=_environment(run),
+        recipe=run.read("recipe.toml"),
+        graph=run.read("graph.txt"),
+    )
+    view.conditions.extend(_conditions(view))
+    view.missing.extend(_missing(view))
+    return view
+
+
+def recipe_steps(recipe: str | None) -> list[str]:
+    """The recipe's steps by name; empty where the file cannot be read as TOML, which is then shown as it is."""
+    try:
+        steps = tomllib.loads(recipe or "").get("steps", [])
+    except tomllib.TOMLDecodeError:
+        return []
+    return [str(step.get("pass", "")) for step in steps if isinstance(step, dict)]
+
+
+def _engines(rows: Rows) -> list[Engine]:
+    latest = {row.m.subject: row for row in rows.all("latency")}
+    found = [
+        Engine(
+            label,
+            row.detail("role"),
+            row,
+            rows.one("speedup", label),
+            rows.one("cold_start", label),
+            rows.one("peak_memory", label),
+            tuple(rows.all("executed_precision", label)),
+        )
+        for label, row in latest.items()
+    ]
+    return sorted(found, key=lambda engine: engine.latency.m.value)
+
+
+def _metrics(rows: Rows) -> list[Metric]:
+    measured = [row for row in rows if row.m.subject == "chosen" and row.m.unit == "1" and not row.m.where]
+    measured += [row for row in rows if row.m.subject == "original" and row.m.unit == "1" and not row.m.where]
+    names = dict.fromkeys(row.m.name for row in sorted(measured, key=lambda row: not row.m.details.get("headline")))
+    found = []
+    for name in names:
+        original, baseline, chosen = (rows.one(name, subject) for subject in ("original", "baseline", "chosen"))
+        data = next((row.detail("data") for row in (chosen, original) if row), "")
+        found.append(Metric(words(name), data, original, baseline, chosen))
+    return found
+
+
+def _environment(run: Run) -> dict[str, Any]:
+    try:
+        loaded = json.loads(run.read("environment.json") or "{}")
+    except json.JSONDecodeError:
+        return {}
+    return loaded if isinstance(loaded, dict) else {}
+
+
+def _conditions(view: View) -> list[str]:
+    found = [str(view.environment["cpu"])] if view.environment.get("cpu") else []
+    timed = view.verdict.latency.after or view.verdict.latency.before
+    if timed:
+        shape = timed.m.details.get("shape")
+        found += [_plural(timed.m.details[k], k) for k in ("threads",) if k in timed.m.details]
+        found += [f"batch {timed.detail('batch')}"] if timed.detail("batch") else []
+        found += [f"input {' × '.join(map(str, shape))}"] if isinstance(shape, list | tuple) else []
+    judged = view.verdict.quality.after
+    return found + ([judged.detail("data")] if judged and judged.detail("data") else [])
+
+
+def _plural(count: object, noun: str) -> str:
+    return f"{count} {noun.removesuffix('s') if count == 1 else noun}"
+
+
+def _missing(view: View) -> list[str]:
+    size, latency, quality = view.verdict.changes
+    has = {key for layer in view.layers for key in layer.rows}
+    expected = {
+        "the size of the artifact": size.after,
+        "the latency of the artifact that was kept": latency.after,
+        "its speedup over the best fp32 engine": latency.ratio,
+        "its quality on real data": quality.after,
+        "the time of each layer": "node_time original" in has,
+        "the sensitivity of each layer": view.formats,
+        "the bits of each layer": "weight_bits chosen" in has,
+        "this machine's peaks": view.peaks,
+        "the recipe": view.recipe,
+        "the machine and the versions": view.environment,
+    }
+    return [what for what, there in expected.items() if not there]
+
+
+def _number(row: Row) -> list[Any]:
+    low, high = row.m.spread or (None, None)
+    value, low, high = (
+        x if x is not None and math.isfinite(x) else None for x in (row.m.value, low, high)
+    )  # JSON has no NaN
+    return [value, row.text, low, high, row.index]
+
+
+def _layer_data(layer: Layer) -> dict[str, Any]:
+    numbers = {key: _number(row) for key, row in layer.rows.items()}
+    formats = {key: row.detail("format") for key, row in layer.rows.items() if key.endswith("bits chosen")}
+    parts = {k: getattr(layer, k) for k in ("id", "path", "label", "group", "op", "type")}
+    return {**parts, "v": numbers, "formats": formats}
+
+
+def _module_data(module: Module) -> dict[str, Any]:
+    texts = {key: quantity(value, UNITS[key.split()[0]]) for key, value in module.sums.items() if value}
+    return {
+        "id": module.id,
+        "parent": module.parent,
+        "label": module.label,
+        "sums": {key: value for key, value in module.sums.items() if value},
+        "texts": texts,
+        "count": len(module.layers),
+    }
+
+
+def _tree_caption(view: View) -> str:
+    total = view.tree[0].sums[view.time_key]
+    if not total:
+        return "No layer was measured."
+    by_op: dict[str, float] = defaultdict(float)
+    for layer in view.layers:
+        by_op[layer.op] += layer.value(view.time_key)
+    op, share = max(by_op.items(), key=lambda item: item[1])
+    slowest = max(view.layers, key=lambda layer: layer.value(view.time_key))
+    kind = {"node": "measured time of the original", "roof": "modeled time", "macs": "arithmetic"}[view.time_key[:4]]
+    return (
+        f"{words(op)} takes {percent(share / total)} of the {kind}; the slowest single layer is {slowest.id} "
+        f"with {percent(slowest.value(view.time_key) / total)}."
+    )
+
+
+def _roofline_caption(view: View) -> str:
+    pairs = [
+        (layer.value("roofline_time original"), layer.value("node_time original"))
+        for layer in view.layers
+        if {"roofline_time original", "node_time original"} <= layer.rows.keys()
+    ]
+    if not pairs:
+        return "Each layer's arithmetic intensity against the rate it reaches."
+    roof, time = (sum(column) for column in zip(*pairs, strict=True))
+    return (
+        f"At this machine's measured peaks the original's layers would need {quantity(roof, 's')} (modeled); "
+        f"they take {quantity(time, 's')}, so they reach {percent(roof / time)} of what is possible."
+    )
+
+
+def _maps_caption(view: View) -> str:
+    losses = [
+        (row.m.value, layer.id, key.partition(" ")[2])
+        for layer in view.layers
+        for key, row in layer.rows.items()
+        if key.startswith("sensitivity ")
+    ]
+    bits = [layer.value("weight_bits chosen") for layer in view.layers if "weight_bits chosen" in layer.rows]
+    said = []
+    if losses:
+        worst = min(losses)
+        said.append(
+            f"The model minds {worst[1]} in {worst[2]} the most: {quantity(worst[0], 'dB')} of signal over noise remain."
+        )
+    if bits:
+        counts = ", ".join(f"{bits.count(n)} at {n:g} bit" for n in sorted(set(bits)))
+        said.append(f"Weights of {len(bits)} layers: {counts}.")
+    return " ".join(said)
+
+
+def _engines_caption(view: View) -> str:
+    chosen = view.verdict.latency.after
+    rivals = [engine for engine in view.engines if engine.role != "chosen"]
+    if not chosen or not rivals:
+        return "Median latency of each engine."
+    return (
+        f"{chosen.m.subject} was kept, at {chosen.text} a call; the next of the {len(view.engines)} engines measured, "
+        f"{rivals[0].label}, takes {rivals[0].latency.text}."
+    )
+
+
+_CAPTIONS: Mapping[str, Any] = {
+    "tree": _tree_caption,
+    "roofline": _roofline_caption,
+    "maps": _maps_caption,
+    "engines": _engines_caption,
+}
