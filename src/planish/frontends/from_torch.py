@@ -15,8 +15,11 @@ from torch.utils import _pytree as pytree
 
 from planish.errors import ModelError, PlanishError
 from planish.frontends.diagnose import explain
+from planish.frontends.inline import inline_regions
 from planish.graph.graph import EVALUATION_ONLY, Graph
 from planish.graph.modes import merge_training
+from planish.graph.node import source_line
+from planish.graph.operators import is_allowed, is_guard
 from planish.graph.ops import base_name
 from planish.graph.structure import register_structures
 
@@ -165,6 +168,9 @@ def _export(model: nn.Module, call: Call, names: list[str], dynamic: Mapping[str
         for module, mode in modes.items():
             module.training = mode
     exported = program.module(check_guards=False)
+    inline_regions(exported)
+    _drop_guards(exported.graph)
+    _refuse_foreign(exported.graph)
     return _to_graph(exported, model, call, _symbols(exported.graph, names, (args, kwargs), dynamic), dynamic)
 
 
@@ -214,6 +220,24 @@ def _to_graph(
         symbols=symbols,
         training_refusal=EVALUATION_ONLY,
     )
+
+
+def _drop_guards(graph: fx.Graph) -> None:
+    """Remove run-time checks of dtypes and sizes, which compute nothing and differ between modes."""
+    for node in reversed(list(graph.nodes)):
+        if node.op == "call_function" and is_guard(node.target) and not node.users:
+            graph.erase_node(node)
+
+
+def _refuse_foreign(graph: fx.Graph) -> None:
+    for node in graph.nodes:
+        if node.op == "call_function" and not is_allowed(node.target):
+            experts = "set model.config._experts_implementation = 'batched_mm' before capture"
+            raise ModelError(
+                f"the model calls {node.target}, which is no operation of PyTorch's own",
+                source_line(node.meta.get("stack_trace") or ""),
+                experts if "grouped_mm" in str(node.target) else "write that part with torch operations",
+            )
 
 
 def _attribute(root: nn.Module, name: str) -> Any:

@@ -65,7 +65,7 @@ class Editor:
         first = next(node for node in self._fx.nodes if node.op != "get_attr")
         with self._fx.inserting_before(first):
             node = self._fx.create_node("get_attr", name, name=re.sub(r"\W", "_", name))
-        node.meta["val"] = self._fake.from_tensor(value)
+        node.meta["val"] = self._fake.from_tensor(value, static_shapes=True)
         return self._known(node)
 
     def call(

@@ -179,4 +179,5 @@ class Graph:
         return to_text(self)
 
     def __repr__(self) -> str:
-        return f"<Graph: {len(self.nodes)} operations, {sum(self.tensors[n].numel() for n in self.parameter_names):,} parameters>"
+        parameters = sum(self.tensors[name].numel() for name in self.parameter_names)
+        return f"<Graph: {len(self.nodes)} operations, {parameters:,} parameters>"

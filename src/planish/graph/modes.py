@@ -18,6 +18,7 @@ from planish.graph.node import source_line
 from planish.graph.ops import base_name
 
 SWITCH = "planish_switch"  # node.meta: {argument name: (evaluation value, training value)}
+_NAMED = ("get_attr", "placeholder")
 COUNTER = "planish_counter"  # node.meta of a batch norm: dotted name of the buffer that counts its training batches
 
 
@@ -27,42 +28,47 @@ def merge_training(evaluation: fx.Graph, training: fx.Graph) -> None:
     Raises:
         ModelError: The two graphs differ in more than the arguments of an operation.
     """
+    anchors = {(n.op, str(n.target)): n for n in evaluation.nodes if n.op in _NAMED}
     twin: dict[fx.Node, fx.Node] = {}
-    train_calls = iter([node for node in training.nodes if node.op not in ("get_attr", "placeholder")])
-    counters: list[str] = []
-    anchors = {(n.op, str(n.target)): n for n in evaluation.nodes if n.op in ("get_attr", "placeholder")}
     for node in training.nodes:
-        if node.op in ("get_attr", "placeholder"):
+        if node.op in _NAMED:
             if (node.op, str(node.target)) not in anchors:
                 raise _refusal(None, node)
             twin[node] = anchors[node.op, str(node.target)]
-    for node in evaluation.nodes:
-        if node.op in ("get_attr", "placeholder"):
-            continue
-        other = next(train_calls, None)
-        while other is not None and _is_counter(other):
-            counters.append(str(other.all_input_nodes[0].target))
+    theirs = iter([node for node in training.nodes if node.op not in _NAMED])
+    counter = None
+    for node in (node for node in evaluation.nodes if node.op not in _NAMED and not _is_layout(node)):
+        other = next(theirs, None)
+        while other is not None and (_is_counter(other) or _is_layout(other)):
             twin[other] = twin[other.all_input_nodes[0]]
-            other = next(train_calls, None)
+            counter = str(other.all_input_nodes[0].target) if _is_counter(other) else counter
+            other = next(theirs, None)
         if other is None or other.op != node.op or other.target != node.target:
             raise _refusal(node, other)
-        if node.op == "output":
-            if fx.map_arg(other.args, twin.__getitem__) != node.args:
-                raise _refusal(node, other)
-            break
-        mine, its = named_arguments(node), named_arguments(other)
-        switch = {}
-        for name, value in mine.items():
-            there = fx.map_arg(its[name], twin.__getitem__)
-            if there != value:
-                if _has_nodes(there) or _has_nodes(value):
-                    raise _refusal(node, other)
-                switch[name] = (value, there)
-        if switch:
+        if switch := _differences(node, other, twin):
             node.meta[SWITCH] = switch
-        if base_name(node.target) == "batch_norm" and counters:
-            node.meta[COUNTER] = counters.pop()
+        if counter and base_name(node.target) == "batch_norm":
+            node.meta[COUNTER], counter = counter, None
         twin[other] = node
+
+
+def _differences(node: fx.Node, other: fx.Node, twin: Mapping[fx.Node, fx.Node]) -> dict[str, tuple[Any, Any]]:
+    """Arguments that differ, as (evaluation, training); refused if they are values of other nodes."""
+    there = {name: fx.map_arg(value, twin.__getitem__) for name, value in named_arguments(other).items()}
+    here = {name: fx.map_arg(value, _without_layout) for name, value in named_arguments(node).items()}
+    switch = {name: (value, there.get(name)) for name, value in here.items() if value != there.get(name)}
+    if here.keys() != there.keys() or any(_has_nodes(value) for value in switch.values()):
+        raise _refusal(node, other)
+    return switch
+
+
+def _is_layout(node: fx.Node) -> bool:
+    """Whether a node changes only how values lie in memory, which may differ between modes."""
+    return node.target == torch.ops.aten.contiguous.default
+
+
+def _without_layout(node: fx.Node) -> fx.Node:
+    return _without_layout(node.all_input_nodes[0]) if _is_layout(node) else node
 
 
 def named_arguments(node: fx.Node) -> dict[str, Any]:

@@ -66,7 +66,7 @@ def from_name(name: str, where: str) -> Any:
         return _FUNCTIONS[name]
     space, _, rest = name.partition(".")
     base, _, overload = rest.rpartition(".")
-    if space in _NAMESPACES and base.isidentifier() and overload.isidentifier() and not base.startswith("__"):
+    if space in _NAMESPACES and base.isidentifier() and overload.isidentifier():
         packet = getattr(getattr(torch.ops, space), base, None)
         if isinstance(packet, torch._ops.OpOverloadPacket) and overload in packet.overloads():
             target = getattr(packet, overload)

@@ -143,7 +143,6 @@ def _propagate(
     """Compute every node's fake value; return torch's symbol -> the user's name."""
     environment = ShapeEnv()
     mode = FakeTensorMode(shape_env=environment)
-    symbols: dict[str, str] = {}
     first: dict[str, torch.SymInt] = {}
     values: list[Any] = []
     for value, named in zip(inputs, dynamic["axes"], strict=True):
@@ -158,7 +157,6 @@ def _propagate(
                 torch._check(size == first[name])
             elif isinstance(size, torch.SymInt):
                 first[name] = size
-                symbols[str(size.node.expr)] = name
         values.append(fake)
     supply = iter(values)
     for node in graph.nodes:
@@ -166,12 +164,13 @@ def _propagate(
             node.meta["val"] = next(supply)
         elif node.op == "get_attr":
             found = attributes[str(node.target)]
-            node.meta["val"] = mode.from_tensor(found) if isinstance(found, torch.Tensor) else found
+            node.meta["val"] = mode.from_tensor(found, static_shapes=True) if isinstance(found, torch.Tensor) else found
         elif node.op == "call_function":
             args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), lambda source: source.meta["val"])
             with torch.no_grad(), mode:
                 node.meta["val"] = node.target(*args, **kwargs)  # type: ignore[operator]  # on the allow-list
-    return symbols
+    # read last: torch replaces one symbol by another where it learns that two sizes are equal
+    return {str(size.node.expr): name for name, size in first.items()}
 
 
 def _encode_graph(graph: fx.Graph, in_names: bool = False) -> dict[str, Any]:

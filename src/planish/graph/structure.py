@@ -1,8 +1,8 @@
 """Inputs and outputs that are more than tensors: what Hugging Face models pass around, as pytrees.
 
 transformers registers its `ModelOutput`s itself, but not all its key-value caches. A cache is flattened to the tensors
-of its layers; the rest of a layer (plain values) is part of the structure. Nothing is imported that the user's model has
-not imported already, except when a saved graph names a structure of an installed library.
+of its layers; the rest of a layer (plain values) is part of the structure. Nothing is imported that the user's model
+has not imported already, except when a saved graph names a structure of an installed library.
 """
 
 from __future__ import annotations
