@@ -1,0 +1,113 @@
+"""Numbers listed one by one."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from planish.errors import OptionError
+from planish.formats.element import Element, Overflow
+from planish.formats.rounding import Rounding
+
+
+@dataclass(frozen=True)
+class Codebook(Element):
+    """The nearest of a list of numbers; the code is the place in the list. A tie goes to the lower number.
+
+    Attributes:
+        values: 2 to 256 finite numbers that float32 holds, rising.
+    """
+
+    values: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if not 2 <= len(self.values) <= 256:
+            raise OptionError(f"a codebook has 2 to 256 numbers, not {len(self.values)}", "values")
+        exact = torch.tensor(self.values, dtype=torch.float64).float().double().tolist()
+        if not all(map(math.isfinite, self.values)) or exact != list(self.values):
+            raise OptionError("a codebook holds finite float32 numbers", "values", "round them to float32 first")
+        if any(a >= b for a, b in itertools.pairwise(self.values)):
+            raise OptionError("the numbers of a codebook rise, without duplicates", "values", "sorted(set(values))")
+        if self.values[-1] <= 0:
+            raise OptionError("a codebook needs a positive number, to which the scale refers", "values")
+
+    @property
+    def bits(self) -> int:
+        return (len(self.values) - 1).bit_length()
+
+    @property
+    def minimum(self) -> float:
+        return self.values[0]
+
+    @property
+    def maximum(self) -> float:
+        return self.values[-1]
+
+    @property
+    def smallest(self) -> float:
+        return next(v for v in self.values if v > 0)
+
+    @property
+    def has_nan(self) -> bool:
+        return False
+
+    @property
+    def roundings(self) -> tuple[Rounding, ...]:
+        return ("even",)
+
+    def _places(self, x: Tensor) -> Tensor:
+        between = [(a + b) / 2 for a, b in itertools.pairwise(self.values)]
+        # middles of float32 numbers are exact in float64, so float64 decides
+        return torch.bucketize(x.double(), torch.tensor(between, dtype=torch.float64, device=x.device))
+
+    def round_(
+        self,
+        x: Tensor,
+        rounding: Rounding = "even",
+        overflow: Overflow = "saturate",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        return self.from_codes(self._places(x.nan_to_num_(nan=0.0)), x.dtype)
+
+    def to_codes(self, values: Tensor) -> Tensor:
+        return self._places(values).to(self.code_dtype)
+
+    def from_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
+        return torch.tensor(self.values, dtype=dtype, device=codes.device)[codes.long()]
+
+    @property
+    def grid(self) -> Tensor:
+        return torch.tensor(self.values, dtype=torch.float64)
+
+
+# QLoRA (arXiv 2305.14314), appendix E
+NF4 = Codebook(
+    tuple(
+        torch.tensor(
+            [
+                -1.0,
+                -0.6961928009986877,
+                -0.5250730514526367,
+                -0.39491748809814453,
+                -0.28444138169288635,
+                -0.18477343022823334,
+                -0.09105003625154495,
+                0.0,
+                0.07958029955625534,
+                0.16093020141124725,
+                0.24611230194568634,
+                0.33791524171829224,
+                0.44070982933044434,
+                0.5626170039176941,
+                0.7229568362236023,
+                1.0,
+            ]
+        )
+        .double()
+        .tolist()
+    )
+)

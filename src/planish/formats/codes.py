@@ -1,0 +1,90 @@
+"""Tensors in their stored form: integer codes beside the parameters that give them meaning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from planish.errors import DataError
+from planish.formats.element import Element
+from planish.formats.integer import Int
+
+if TYPE_CHECKING:
+    from planish.formats.format import Format
+
+
+@dataclass(frozen=True)
+class Codes:
+    """What `Format.encode` gives.
+
+    Attributes:
+        codes: One integer a number, in the tensor's own shape; of type `format.element.code_dtype`.
+        parameters: As `Format.parameters` gives them: scales (as numbers), then the zero point, then scales of scales.
+        format: What codes and parameters mean.
+        shape: The shape of the tensor.
+        dtype: The type of the tensor.
+    """
+
+    codes: Tensor
+    parameters: tuple[Tensor, ...]
+    format: Format
+    shape: tuple[int, ...]
+    dtype: torch.dtype
+
+    def decode(self) -> Tensor:
+        """The numbers."""
+        return self.format.decode(self)
+
+    def pack(self) -> dict[str, Tensor]:
+        """Bytes: one uint8 tensor for the codes ("codes") and one for each parameter ("scale", "zero_point",
+        "scale.scale", ...), each of `ceil(bits * count / 8)` bytes, lowest bits first."""
+        tensors = {"codes": pack(self.codes, self.format.bits)}
+        for (name, element), parameter in zip(self.format.levels, self.parameters, strict=True):
+            codes = parameter if name.endswith("zero_point") else element.to_codes(parameter)
+            tensors[name] = pack(codes, element.bits)
+        return tensors
+
+    @classmethod
+    def unpack(
+        cls, tensors: Mapping[str, Tensor], format: Format, shape: Sequence[int], dtype: torch.dtype = torch.float32
+    ) -> Codes:
+        """The inverse of `pack`."""
+        shape = tuple(shape)
+        codes = unpack(tensors["codes"], format.element, shape)
+        parameters = []
+        for (name, element), size in zip(format.levels, format.level_shapes(shape), strict=True):
+            level = unpack(tensors[name], element, size)
+            parameters.append(level if name.endswith("zero_point") else element.from_codes(level, torch.float32))
+        return cls(codes, tuple(parameters), format, shape, dtype)
+
+
+def pack(codes: Tensor, bits: int) -> Tensor:
+    """The low `bits` bits of each integer, one after the other, lowest first: uint8 of `ceil(bits * count / 8)`."""
+    flat = codes.reshape(-1)
+    if bits == 8:
+        return flat.contiguous().view(torch.uint8).clone() if flat.element_size() == 1 else flat.to(torch.uint8)
+    place = torch.arange(bits, device=codes.device)
+    stream = (flat.long().unsqueeze(-1) >> place & 1).reshape(-1)
+    stream = torch.nn.functional.pad(stream, (0, -stream.numel() % 8)).reshape(-1, 8)
+    return (stream << torch.arange(8, device=codes.device)).sum(-1).to(torch.uint8)
+
+
+def unpack(data: Tensor, element: Element, shape: Sequence[int]) -> Tensor:
+    """The inverse of `pack`: the element's codes.
+
+    Raises:
+        DataError: There are not as many bytes as `shape` needs.
+    """
+    count, bits = torch.Size(shape).numel(), element.bits
+    if data.numel() != (needed := -(-count * bits // 8)) or data.dtype != torch.uint8:
+        raise DataError(f"{count} codes of {bits} bits are {needed} bytes of uint8, not {data.numel()} {data.dtype}")
+    stream = (data.unsqueeze(-1) >> torch.arange(8, device=data.device, dtype=torch.uint8) & 1).reshape(-1)
+    stream = stream[: count * bits].reshape(count, bits).long()
+    value = (stream << torch.arange(bits, device=data.device)).sum(-1)
+    if isinstance(element, Int) and element.signed:
+        value -= (value >> (bits - 1) & 1) << bits
+    return value.reshape(tuple(shape)).to(element.code_dtype)

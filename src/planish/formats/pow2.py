@@ -1,0 +1,126 @@
+"""Powers of two: shared exponents, and logarithmic numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from planish.errors import OptionError
+from planish.formats.element import Element, Overflow
+from planish.formats.rounding import Rounding, power_of_two, two_to
+
+
+@dataclass(frozen=True)
+class Pow2(Element):
+    """A power of two, with a sign and a zero if asked for. Numbers outside the range saturate.
+
+    The code is `sign | exponent + bias`; the lowest exponent code is zero where `zero`, the highest NaN where `nan`.
+    Rounding is by value, not by logarithm: 1.5 lies half-way between 1 and 2, and goes to the even code.
+
+    Attributes:
+        exponent: 2 to 8.
+        bias: What is subtracted from the exponent's code; by default `2**(e - 1) - 1`.
+        signed: Whether there are negative numbers.
+        zero: Whether zero has a code; without it, zero becomes the smallest power.
+        nan: Whether NaN has a code; without it, NaN becomes zero (or the smallest power).
+    """
+
+    exponent: int = 8
+    bias: int = None  # type: ignore[assignment]  # filled in below, so that equal elements compare equal
+    signed: bool = False
+    zero: bool = False
+    nan: bool = True
+
+    def __post_init__(self) -> None:
+        if not 2 <= self.exponent <= 8:
+            raise OptionError(f"a power of two has 2 to 8 exponent bits, not {self.exponent}", "exponent")
+        if self.bias is None:
+            object.__setattr__(self, "bias", 2 ** (self.exponent - 1) - 1)
+        if self.emin < -127 or self.emax > 127:
+            raise OptionError(
+                f"bias {self.bias} gives powers from {self.emin} to {self.emax}; float32, in which "
+                "Planish computes, has -127 to 127",
+                "bias",
+            )
+
+    @property
+    def bits(self) -> int:
+        return self.exponent + self.signed
+
+    @property
+    def emin(self) -> int:
+        """The lowest power of two."""
+        return self.zero - self.bias
+
+    @property
+    def emax(self) -> int:
+        return 2**self.exponent - 1 - self.nan - self.bias
+
+    @property
+    def maximum(self) -> float:
+        return 2.0**self.emax
+
+    @property
+    def minimum(self) -> float:
+        return -self.maximum if self.signed else 0.0 if self.zero else self.smallest
+
+    @property
+    def smallest(self) -> float:
+        return 2.0**self.emin
+
+    @property
+    def has_nan(self) -> bool:
+        return self.nan
+
+    def round_(
+        self,
+        x: Tensor,
+        rounding: Rounding = "even",
+        overflow: Overflow = "saturate",
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        nan, negative = x.isnan(), x.signbit()
+        magnitude = x.abs() if self.signed else x.clamp(min=0.0)
+        power = power_of_two(magnitude, self.smallest, self.maximum)
+        rest = magnitude / power  # 1 to 2 inside the range
+        match rounding:
+            case "even":
+                odd = torch.frexp(power).exponent - 1 + self.bias & 1 == 1
+                up = (rest > 1.5) | ((rest == 1.5) & odd)
+            case "away":
+                up = rest >= 1.5
+            case "down":  # toward minus infinity: the larger magnitude of a negative number
+                up = (rest > 1.0) & negative & self.signed
+            case "up":
+                up = (rest > 1.0) & ~(negative & self.signed)
+            case "stochastic":
+                up = rest - 1.0 > torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+        power = torch.where(up, power * 2.0, power).clamp_(max=self.maximum)
+        if self.zero:
+            power = torch.where(rest < 0.5 if rounding in ("even", "away") else rest < 1.0, 0.0, power)
+            negative &= power > 0
+        if self.signed:
+            power = torch.where(negative, -power, power)
+        return torch.where(nan, torch.nan if self.nan else (0.0 if self.zero else self.smallest), power)
+
+    def to_codes(self, values: Tensor) -> Tensor:
+        code = torch.frexp(values.double().abs()).exponent.long() - 1 + self.bias
+        if self.zero:
+            code = torch.where(values == 0, 0, code)
+        code |= (values < 0).long() << self.exponent
+        return torch.where(values.isnan(), (1 << self.exponent) - 1, code).to(self.code_dtype)
+
+    def from_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
+        codes = codes.long()
+        field = codes & ((1 << self.exponent) - 1)
+        x = two_to(field - self.bias)
+        if self.zero:
+            x = torch.where(field == 0, 0.0, x)
+        if self.nan:
+            x = torch.where(field == (1 << self.exponent) - 1, torch.nan, x)
+        return torch.where(codes >> self.exponent & 1 == 1, -x, x).to(dtype)
+
+
+E8M0 = Pow2(8)

@@ -1,0 +1,71 @@
+"""From the range of the numbers in a block to its scale."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from planish.formats.block import Block
+from planish.formats.element import Element
+from planish.formats.integer import Int
+
+Rule = Literal["absmax", "floor", "mse"]
+"""`absmax`: the largest number of the block meets the element's largest. `floor`: their powers of two meet, and larger
+mantissas saturate (OCP MX 1.0, section 6.3). `mse`: the one of `SHRINK` times absmax with the least squared error."""
+
+SHRINK = tuple(1.0 - step / 50 for step in range(36))
+
+SMALLEST = 2.0**-126
+"""No scale is smaller, so that engines that flush subnormal numbers do not divide by zero."""
+
+
+def ranges(x: Tensor, block: Block, both: bool) -> tuple[Tensor, Tensor]:
+    """The lowest and the highest number of each block, in `block.scale_shape(x.shape)`, float32 or float64.
+
+    Args:
+        x: Any shape, floating point.
+        block: Which numbers share a range.
+        both: Whether both ends are wanted; if not, the range is symmetric, `(-m, m)` with `m` the largest magnitude.
+    """
+    shape = block.scale_shape(x.shape)
+    kind = torch.float64 if x.dtype == torch.float64 else torch.float32
+    if x.numel() == 0:
+        return torch.zeros(shape, dtype=kind, device=x.device), torch.zeros(shape, dtype=kind, device=x.device)
+    axes, parts = block.inner_axes(x), block.split(x)
+    if not shape:
+        low, high = torch.aminmax(parts)
+    elif not axes:
+        low = high = parts
+    elif both:
+        low, high = parts.amin(axes), parts.amax(axes)
+    elif len(axes) == 1:  # half the time of abs().amax()
+        high = torch.linalg.vector_norm(parts, torch.inf, axes)
+        low = -high
+    else:
+        high = parts.abs().amax(axes)
+        low = -high
+    low, high = low.to(kind).reshape(shape), high.to(kind).reshape(shape)
+    return (low, high) if both else _symmetric(low, high)
+
+
+def raw_scale(low: Tensor, high: Tensor, element: Element, rule: Rule, affine: bool) -> Tensor:
+    """The scale of each block before it is rounded to the scale's own format; zero where the block is all zero."""
+    if affine:
+        assert isinstance(element, Int)
+        return (high.clamp(min=0.0) - low.clamp(max=0.0)) / (element.highest - element.lowest)
+    magnitude = _symmetric(low, high)[1] if element.minimum < 0 else high.clamp(min=0.0)
+    return magnitude / (2.0**element.emax if rule == "floor" else element.maximum)
+
+
+def zero_point(low: Tensor, scale: Tensor, element: Int, dtype: Int) -> Tensor:
+    """The code of zero, an integer of `dtype`, such that `low` meets the lowest code."""
+    zero = (element.lowest - low.clamp(max=0.0) / scale).round_()
+    bounds = max(element.lowest, dtype.lowest), min(element.highest, dtype.highest)
+    return zero.nan_to_num_(nan=0.0).clamp_(*bounds).to(dtype.code_dtype)
+
+
+def _symmetric(low: Tensor, high: Tensor) -> tuple[Tensor, Tensor]:
+    magnitude = torch.maximum(-low, high)
+    return -magnitude, magnitude
