@@ -1,8 +1,9 @@
 """How good a model's answers are: named metrics, each a function `(callable, data) -> Measurement`.
 
-`data` is any re-iterable of `(args, kwargs, target)`. A metric reads one tensor of what the callable returns: the tensor
-itself, `logits` of a mapping or a transformers output that has one, and otherwise the first tensor found, in order. The
-first axis of that tensor is the batch; what is counted, resampled and reported as `details["count"]` is its rows.
+`data` is any re-iterable of `(args, kwargs, target)`. A metric reads one tensor of what the callable returns: the
+tensor itself, `logits` of a mapping or a transformers output that has one, and otherwise the first tensor found, in
+order. The first axis of that tensor is the batch; what is counted, resampled and reported as `details["count"]` is its
+rows.
 
 `spread` is always a 95 % confidence interval: Wilson's for a share, Fisher's for a correlation, and the percentile
 bootstrap over rows (1,000 resamples, fixed seed) for everything else.
@@ -32,7 +33,9 @@ Data = Iterable[tuple[Any, ...]]
 class Metric(Protocol):
     """A judge of a model: runs it over the data and returns one number with its spread."""
 
-    def __call__(self, model: Model, data: Data) -> Measurement: ...
+    def __call__(self, model: Model, data: Data) -> Measurement:
+        """Run the model on the data without gradients and measure."""
+        ...
 
 
 FIDELITY = frozenset({"mean_cosine", "sqnr"})
@@ -208,7 +211,11 @@ def _pairs(model: Model, data: Data, metric: str) -> Iterator[tuple[Tensor, Tens
     for item in data:
         empty = False
         if len(item) < 3 or item[2] is None:
-            hint = "planish.metrics.with_reference(original, data)" if metric in FIDELITY else "yield (args, kwargs, target)"
+            hint = (
+                "planish.metrics.with_reference(original, data)"
+                if metric in FIDELITY
+                else "yield (args, kwargs, target)"
+            )
             raise DataError(f"{metric} compares answers with a target, and the data has none", hint=hint)
         with torch.no_grad():
             output = read_tensor(model(*item[0], **item[1])).detach().cpu()

@@ -7,8 +7,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from planish.errors import UnknownName
 from planish.registry import Registry
 
 if TYPE_CHECKING:
@@ -69,3 +72,22 @@ def get(name: str) -> Callable[..., Task]:
         UnknownName: Nobody registered it; the message lists those that are known.
     """
     return models[name]
+
+
+def load(model: str) -> Task:
+    """The task that a MODEL of the command line stands for, as far as it is not a file of its own format.
+
+    Args:
+        model: A name of `models`, `file.py:function`, a local transformers directory, or `owner/name` on the hub.
+
+    Raises:
+        UnknownName: It is none of these.
+        ModelError, UntrustedFile: What was found cannot be loaded.
+    """
+    if model in models:
+        return models[model]()
+    if ".py:" in model:
+        return import_module("planish.models.factory").from_file(model)
+    if Path(model).is_dir() or (model.count("/") == 1 and all(model.split("/")) and not Path(model).suffix):
+        return import_module("planish.models.pretrained").load(model)
+    raise UnknownName("model", model, models, "or a transformers directory, a hub id, or file.py:function")

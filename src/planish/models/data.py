@@ -61,7 +61,7 @@ def package_file(package: str, extra: str, name: str) -> Path:
 
 # pip prepares metadata of every source package it downloads, which runs the package's setup. This stands in for
 # setuptools while it does so: the metadata is written by us, and no line of the package is executed.
-_BACKEND = '''\
+_BACKEND = """\
 from pathlib import Path
 
 class __legacy__:
@@ -71,7 +71,7 @@ class __legacy__:
         info.mkdir()
         info.joinpath("METADATA").write_text("Metadata-Version: 2.1\\nName: {name}\\nVersion: {version}\\n")
         return info.name
-'''
+"""
 
 
 def source_archive(name: str, version: str, sha256: str) -> Path:
@@ -96,7 +96,7 @@ def source_archive(name: str, version: str, sha256: str) -> Path:
         backend = Path(folder, "backend", "setuptools")
         backend.mkdir(parents=True)
         backend.joinpath("__init__.py").touch()
-        backend.joinpath("build_meta.py").write_text(_BACKEND.format(name=name, version=version))
+        backend.joinpath("build_meta.py").write_text(_BACKEND.format(name=name.replace("-", "_"), version=version))
         Path(folder, "wanted.txt").write_text(f"{name}=={version} --hash=sha256:{sha256}\n")
         command = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps"]
         command += ["--no-binary", name, "--require-hashes", "--no-build-isolation", "--use-pep517"]
@@ -126,7 +126,9 @@ def _keep(content: bytes, kept: Path) -> None:
         draft.replace(kept)
     except OSError as error:
         draft.unlink(missing_ok=True)
-        raise DataError(f"cannot keep the download: {error.strerror}", str(kept), "free space, or XDG_CACHE_HOME=DIR") from error
+        raise DataError(
+            f"cannot keep the download: {error.strerror}", str(kept), "free space, or XDG_CACHE_HOME=DIR"
+        ) from error
 
 
 if __name__ == "__main__":

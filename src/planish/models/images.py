@@ -16,11 +16,12 @@ from planish.models.data import Batches
 def dead_leaves(count: int, size: int = 224, seed: int = 0, leaves: int = 400) -> Tensor:
     """`(count, 3, size, size)` images with zero mean and unit variance per channel over the whole set."""
     generator = torch.Generator().manual_seed(seed)
+    smallest = (0.03 * size) ** -2
     images = torch.zeros(count, 3, size, size)
     for image in images:
         draws = torch.rand(leaves, 6, generator=generator)
-        # inverse of the cumulative distribution of radii, density r^-3 between 2 % and 50 % of the side
-        radii = (1 / (0.02 * size) ** 2 + draws[:, 2] * (1 / (0.5 * size) ** 2 - 1 / (0.02 * size) ** 2)).rsqrt()
+        # inverse of the cumulative distribution of radii, density r^-3 between 3 % and 50 % of the side
+        radii = (smallest + draws[:, 2] * ((0.5 * size) ** -2 - smallest)).rsqrt()
         order = radii.argsort(descending=True)  # large leaves first, so that the small ones stay visible
         for (row, column, _, *color), radius in zip(draws[order].tolist(), radii[order].tolist(), strict=True):
             _drop(image, row * size, column * size, radius, color)

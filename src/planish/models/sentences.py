@@ -1,11 +1,12 @@
 """Real sentences, rated by people.
 
 - 23,703 snippets of film reviews, product reviews, newspaper editorials and tweets, each with the mean of some twenty
-  ratings between -4 (negative) and 4 (positive): Hutto and Gilbert, "VADER" (ICWSM 2014), in vaderSentiment's source archive.
+  ratings between -4 (negative) and 4 (positive): Hutto and Gilbert, "VADER" (ICWSM 2014), in vaderSentiment's source
+  archive.
 - 50 news texts with the mean similarity that people gave each pair: Lee, Pincombe and Welsh (2005), inside gensim.
 
-Sentences are ordered by a hash of their text: any machine gets the same order, repeated sentences become one, and the splits
-share none. A film snippet in `probe_train` or `probe_test` is in no other split.
+Sentences are ordered by a hash of their text: any machine gets the same order, repeated sentences become one, and the
+splits share none. A film snippet in `probe_train` or `probe_test` is in no other split.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ class Task:
         evaluation: Re-iterable of `(args, kwargs, target)` that quality is reported on. The target may be left out
             where every metric is a fidelity metric: those compare with the model's own output.
         validation: Like `evaluation`, apart from it, for choosing between options; may be empty.
-        metric: A name (`planish.metrics`), a callable `metric(callable, data) -> Measurement`, a pair of one and the data
-            it reads instead of `evaluation`, or a tuple of these; the first one decides, the others are reported.
+        metric: A name (`planish.metrics`), a callable `metric(callable, data) -> Measurement`, a pair of one and the
+            data it reads instead of `evaluation`, or a tuple of these; the first decides, the others are reported.
         name: What reports call it.
         dynamic: Dimensions that vary, by argument: `{"input_ids": {0: "batch", 1: "sequence"}}`.
         family: What kind of model it is ("cnn", "transformer encoder"), for reports.
@@ -114,7 +114,9 @@ class Task:
                 continue
             data = getattr(self, on) if own is None else own
             if isinstance(data, tuple) and not data:
-                raise DataError(f"the task has no {on} data", self.name, f"Task(..., {on}=[(args, kwargs, target), ...])")
+                raise DataError(
+                    f"the task has no {on} data", self.name, f"Task(..., {on}=[(args, kwargs, target), ...])"
+                )
             if isinstance(metric, str) and metric in FIDELITY:
                 data = self._references.setdefault(id(data), with_reference(self.model, data))
             row = get_metric(metric)(model, data)
@@ -153,7 +155,9 @@ class CheckedData:
         DataError: Here for what the first item shows, and while iterating for the others.
     """
 
-    def __init__(self, data: Data, where: str = "data", like: tuple[tuple[Any, ...], dict[str, Any]] | None = None) -> None:
+    def __init__(
+        self, data: Data, where: str = "data", like: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    ) -> None:
         if not isinstance(data, Iterable):
             raise DataError(f"data is a re-iterable of (args, kwargs[, target]), not {type(data).__name__}", where)
         if iter(data) is data:
@@ -180,14 +184,21 @@ def check_data(data: Data, where: str = "data", like: tuple[tuple[Any, ...], dic
 
 def _is_pair(entry: Any) -> bool:
     """Whether an entry is `(metric, data)`: its second half is neither a name nor a callable."""
-    return isinstance(entry, tuple) and len(entry) == 2 and not isinstance(entry[1], (str, tuple)) and not callable(entry[1])
+    return (
+        isinstance(entry, tuple)
+        and len(entry) == 2
+        and not isinstance(entry[1], (str, tuple))
+        and not callable(entry[1])
+    )
 
 
 def _check_item(item: Any, where: str, like: tuple[tuple[Any, ...], dict[str, Any]] | None = None) -> None:
     whole = isinstance(item, (tuple, list)) and len(item) in (2, 3)
     if not (whole and isinstance(item[0], (tuple, list)) and isinstance(item[1], dict)):
         shown = f"a {type(item).__name__}" + (f" of {len(item)}" if isinstance(item, (tuple, list)) else "")
-        raise DataError(f"an item of data is (args, kwargs) or (args, kwargs, target), not {shown}", where, "((x,), {}, y)")
+        raise DataError(
+            f"an item of data is (args, kwargs) or (args, kwargs, target), not {shown}", where, "((x,), {}, y)"
+        )
     for path, leaf in pytree.tree_leaves_with_path((tuple(item[0]), item[1])):
         if isinstance(leaf, Tensor) and leaf.is_floating_point() and leaf.isnan().any():
             raise DataError("a tensor holds NaN", where + pytree.keystr(path), "drop or repair the sample")
@@ -203,13 +214,13 @@ def _check_form(item: Any, where: str, like: tuple[tuple[Any, ...], dict[str, An
             f"the example inputs have {len(like[0])} and {sorted(like[1])}",
             where,
         )
-    for path, (leaf, example) in {
-        **{f"[0][{place}]": pair for place, pair in enumerate(zip(args, like[0], strict=True))},
-        **{f"[1][{key!r}]": (kwargs[key], like[1][key]) for key in kwargs},
-    }.items():
-        if isinstance(leaf, Tensor) and isinstance(example, Tensor):
-            if (leaf.dtype, leaf.ndim) != (example.dtype, example.ndim):
-                raise DataError(
-                    f"a tensor is {leaf.dtype} with {leaf.ndim} axes, the example input {example.dtype} with {example.ndim}",
-                    where + path,
-                )
+    named = [*((f"[0][{place}]", args[place], like[0][place]) for place in range(len(args)))]
+    named += [(f"[1][{key!r}]", kwargs[key], like[1][key]) for key in kwargs]
+    for path, leaf, example in named:
+        both = isinstance(leaf, Tensor) and isinstance(example, Tensor)
+        if both and (leaf.dtype, leaf.ndim) != (example.dtype, example.ndim):
+            raise DataError(
+                f"a tensor is {leaf.dtype} with {leaf.ndim} axes, "
+                f"and the example input {example.dtype} with {example.ndim}",
+                where + path,
+            )

@@ -1,7 +1,7 @@
 """U-Net: a convolutional encoder and decoder with skip connections, for segmentation.
 
-Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation" (2015), with padded convolutions and
-batch norm, as it is used today.
+Ronneberger et al., "U-Net: Convolutional Networks for Biomedical Image Segmentation" (2015), with padded convolutions
+and batch norm, as it is used today.
 """
 
 from __future__ import annotations

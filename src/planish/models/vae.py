@@ -1,7 +1,7 @@
 """Variational autoencoder for small images.
 
-Kingma and Welling, "Auto-Encoding Variational Bayes" (2013). The noise is an input: the model itself is a function, the same
-while training and after, and whoever calls it decides how to sample.
+Kingma and Welling, "Auto-Encoding Variational Bayes" (2013). The noise is an input: the model itself is a function, the
+same while training and after, and whoever calls it decides how to sample.
 """
 
 from __future__ import annotations

@@ -22,10 +22,10 @@ class Attention(nn.Module):
         self.qkv = nn.Linear(dim, 3 * dim)
         self.proj = nn.Linear(dim, dim)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """`(B, T, D)` to the same."""
-        batch, tokens, dim = x_BTD.shape
-        qkv_3BHTC = self.qkv(x_BTD).reshape(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
+        batch, tokens, dim = x.shape
+        qkv_3BHTC = self.qkv(x).reshape(batch, tokens, 3, self.heads, dim // self.heads).permute(2, 0, 3, 1, 4)
         q_BHTC, k_BHTC, v_BHTC = qkv_3BHTC.unbind(0)
         x_BHTC = functional.scaled_dot_product_attention(q_BHTC, k_BHTC, v_BHTC)
         return self.proj(x_BHTC.transpose(1, 2).reshape(batch, tokens, dim))
@@ -38,9 +38,9 @@ class MLPBlock(nn.Module):
         super().__init__()
         self.fc1, self.act, self.fc2 = nn.Linear(dim, hidden), nn.GELU(), nn.Linear(hidden, dim)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """`(B, T, D)` to the same."""
-        return self.fc2(self.act(self.fc1(x_BTD)))
+        return self.fc2(self.act(self.fc1(x)))
 
 
 class Block(nn.Module):
@@ -51,10 +51,10 @@ class Block(nn.Module):
         self.norm1, self.attn = nn.LayerNorm(dim, eps=1e-6), Attention(dim, heads)
         self.norm2, self.mlp = nn.LayerNorm(dim, eps=1e-6), MLPBlock(dim, hidden)
 
-    def forward(self, x_BTD: Tensor) -> Tensor:
+    def forward(self, x: Tensor) -> Tensor:
         """`(B, T, D)` to the same."""
-        x_BTD = x_BTD + self.attn(self.norm1(x_BTD))
-        return x_BTD + self.mlp(self.norm2(x_BTD))
+        x = x + self.attn(self.norm1(x))
+        return x + self.mlp(self.norm2(x))
 
 
 class PatchEmbed(nn.Module):
@@ -82,7 +82,13 @@ class ViT(nn.Module):
     """
 
     def __init__(
-        self, num_classes: int = 1000, image: int = 224, patch: int = 16, dim: int = 192, depth: int = 12, heads: int = 3
+        self,
+        num_classes: int = 1000,
+        image: int = 224,
+        patch: int = 16,
+        dim: int = 192,
+        depth: int = 12,
+        heads: int = 3,
     ) -> None:
         super().__init__()
         self.patch_embed = PatchEmbed(patch, 3, dim)

@@ -1,8 +1,8 @@
 """The model families as tasks: a network, example inputs, data, a metric.
 
-Small networks are trained on scikit-learn's digits, once, from a fixed seed. The large ones have random weights, because
-their trained ones are not in any package; batch-norm statistics are settled on the calibration images, so that activations
-have the scales of a trained network's. What such a task measures is fidelity to its own fp32 self.
+Small networks are trained on scikit-learn's digits, once, from a fixed seed. The large ones have random weights,
+because their trained ones are not in any package; batch-norm statistics are settled on the calibration images, so that
+activations have the scales of a trained network's. What such a task measures is fidelity to its own fp32 self.
 """
 
 from __future__ import annotations
