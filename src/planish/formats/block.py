@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-import torch.nn.functional as F
 from torch import Tensor
+from torch.nn.functional import pad
 
 from planish.errors import OptionError
 
@@ -83,7 +83,7 @@ class Block:
             return x
         padding = [count * size - length for (count, size), length in zip(layout, x.shape, strict=True)]
         if any(padding):
-            x = F.pad(x, [amount for last in reversed(padding) for amount in (0, last)])
+            x = pad(x, [amount for last in reversed(padding) for amount in (0, last)])
         return x.reshape([n for pair in layout for n in pair])
 
     def join(self, x: Tensor, shape: Sequence[int]) -> Tensor:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from planish.errors import OptionError
 from planish.formats.element import Element, Overflow
@@ -23,6 +24,7 @@ class Codebook(Element):
     """
 
     values: tuple[float, ...]
+    bits: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 2 <= len(self.values) <= 256:
@@ -34,28 +36,30 @@ class Codebook(Element):
             raise OptionError("the numbers of a codebook rise, without duplicates", "values", "sorted(set(values))")
         if self.values[-1] <= 0:
             raise OptionError("a codebook needs a positive number, to which the scale refers", "values")
+        object.__setattr__(self, "bits", (len(self.values) - 1).bit_length())
 
     @property
-    def bits(self) -> int:
-        return (len(self.values) - 1).bit_length()
-
-    @property
+    @override
     def minimum(self) -> float:
         return self.values[0]
 
     @property
+    @override
     def maximum(self) -> float:
         return self.values[-1]
 
     @property
+    @override
     def smallest(self) -> float:
         return next(v for v in self.values if v > 0)
 
     @property
+    @override
     def has_nan(self) -> bool:
         return False
 
     @property
+    @override
     def roundings(self) -> tuple[Rounding, ...]:
         return ("even",)
 
@@ -64,6 +68,7 @@ class Codebook(Element):
         # middles of float32 numbers are exact in float64, so float64 decides
         return torch.bucketize(x.double(), torch.tensor(between, dtype=torch.float64, device=x.device))
 
+    @override
     def round_(
         self,
         x: Tensor,
@@ -73,13 +78,16 @@ class Codebook(Element):
     ) -> Tensor:
         return self.from_codes(self._places(x.nan_to_num_(nan=0.0)), x.dtype)
 
+    @override
     def to_codes(self, values: Tensor) -> Tensor:
         return self._places(values).to(self.code_dtype)
 
+    @override
     def from_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
         return torch.tensor(self.values, dtype=dtype, device=codes.device)[codes.long()]
 
     @property
+    @override
     def grid(self) -> Tensor:
         return torch.tensor(self.values, dtype=torch.float64)
 

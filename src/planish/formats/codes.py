@@ -1,5 +1,6 @@
 """Tensors in their stored form: integer codes beside the parameters that give them meaning."""
 
+# ruff: noqa: A002  (`format` is the word for it everywhere else)
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch.nn.functional import pad as pad_zeros
 
 from planish.errors import DataError
 from planish.formats.element import Element
@@ -69,7 +71,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
         return flat.contiguous().view(torch.uint8).clone() if flat.element_size() == 1 else flat.to(torch.uint8)
     place = torch.arange(bits, device=codes.device)
     stream = (flat.long().unsqueeze(-1) >> place & 1).reshape(-1)
-    stream = torch.nn.functional.pad(stream, (0, -stream.numel() % 8)).reshape(-1, 8)
+    stream = pad_zeros(stream, (0, -stream.numel() % 8)).reshape(-1, 8)
     return (stream << torch.arange(8, device=codes.device)).sum(-1).to(torch.uint8)
 
 

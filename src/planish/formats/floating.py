@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal, get_args
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from planish.errors import OptionError
 from planish.formats.element import Element, Overflow
@@ -32,6 +33,7 @@ class Float(Element):
     mantissa: int
     bias: int = None  # type: ignore[assignment]  # filled in below, so that equal elements compare equal
     specials: Specials = "ieee"
+    bits: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 1 <= self.exponent <= 8:
@@ -51,10 +53,7 @@ class Float(Element):
                 "float32, in which Planish computes, ends at 2**-126 and 2**128",
                 "bias",
             )
-
-    @property
-    def bits(self) -> int:
-        return 1 + self.exponent + self.mantissa
+        object.__setattr__(self, "bits", 1 + self.exponent + self.mantissa)
 
     @property
     def emin(self) -> int:
@@ -62,30 +61,37 @@ class Float(Element):
         return 1 - self.bias
 
     @property
+    @override
     def emax(self) -> int:
         return 2**self.exponent - 1 - (self.specials == "ieee") - self.bias
 
     @property
+    @override
     def maximum(self) -> float:
         missing = 2 if self.specials == "fn" else 1
         return 2.0**self.emax * (2.0 - missing * 2.0**-self.mantissa)
 
     @property
+    @override
     def minimum(self) -> float:
         return -self.maximum
 
     @property
+    @override
     def smallest(self) -> float:
         return 2.0 ** (self.emin - self.mantissa)
 
     @property
+    @override
     def has_nan(self) -> bool:
         return self.specials != "finite"
 
     @property
+    @override
     def overflows(self) -> tuple[Overflow, ...]:
         return ("saturate", "infinity") if self.has_nan else ("saturate",)
 
+    @override
     def round_(
         self,
         x: Tensor,
@@ -105,6 +111,7 @@ class Float(Element):
             x = x.add_(0.0)
         return x if self.has_nan else x.nan_to_num_(nan=0.0)
 
+    @override
     def to_codes(self, values: Tensor) -> Tensor:
         m, e = self.mantissa, self.exponent
         magnitude = values.double().abs()
@@ -122,6 +129,7 @@ class Float(Element):
                 code, negative = torch.where(values.isnan(), 0, code), negative | values.isnan()
         return (code | (negative.long() << (e + m))).to(self.code_dtype)
 
+    @override
     def from_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
         m, e = self.mantissa, self.exponent
         codes = codes.long()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from planish.errors import OptionError
 from planish.formats.element import Element, Overflow
@@ -49,32 +50,39 @@ class Int(Element):
         return (1 << (self.bits - self.signed)) - 1
 
     @property
+    @override
     def minimum(self) -> float:
         return self.lowest * 2.0**-self.frac
 
     @property
+    @override
     def maximum(self) -> float:
         # one signed bit holds -1 and 0: its reach is that of its lowest code
         return (self.highest or -self.lowest) * 2.0**-self.frac
 
     @property
+    @override
     def smallest(self) -> float:
         return 2.0**-self.frac
 
     @property
+    @override
     def has_nan(self) -> bool:
         return False
 
     @property
+    @override
     def wide(self) -> bool:
         return self.bits > 24
 
     @property
+    @override
     def code_dtype(self) -> torch.dtype:
         if not self.signed:
             return torch.uint8 if self.bits <= 8 else torch.int32 if self.bits < 32 else torch.int64
         return torch.int8 if self.bits <= 8 else torch.int16 if self.bits <= 16 else torch.int32
 
+    @override
     def round_(
         self,
         x: Tensor,
@@ -91,12 +99,15 @@ class Int(Element):
             x = x.sub_(zero)
         return x.mul_(2.0**-self.frac) if self.frac else x
 
+    @override
     def to_codes(self, values: Tensor) -> Tensor:
         return (values * 2.0**self.frac if self.frac else values).to(self.code_dtype)
 
+    @override
     def from_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
         return codes.to(dtype).mul_(2.0**-self.frac)
 
     @property
+    @override
     def grid(self) -> Tensor:
         return torch.arange(self.lowest, self.highest + 1, dtype=torch.float64).mul_(2.0**-self.frac)

@@ -1,5 +1,6 @@
 """The formats that have a name, one line each: name, text form, source."""
 
+# ruff: noqa: A002  (`format` is the word for it everywhere else)
 from __future__ import annotations
 
 from planish.errors import OptionError, UnknownName

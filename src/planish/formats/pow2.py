@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
+from typing_extensions import override
 
 from planish.errors import OptionError
 from planish.formats.element import Element, Overflow
@@ -32,6 +33,7 @@ class Pow2(Element):
     signed: bool = False
     zero: bool = False
     nan: bool = True
+    bits: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not 2 <= self.exponent <= 8:
@@ -44,10 +46,7 @@ class Pow2(Element):
                 "Planish computes, has -127 to 127",
                 "bias",
             )
-
-    @property
-    def bits(self) -> int:
-        return self.exponent + self.signed
+        object.__setattr__(self, "bits", self.exponent + self.signed)
 
     @property
     def emin(self) -> int:
@@ -55,25 +54,31 @@ class Pow2(Element):
         return self.zero - self.bias
 
     @property
+    @override
     def emax(self) -> int:
         return 2**self.exponent - 1 - self.nan - self.bias
 
     @property
+    @override
     def maximum(self) -> float:
         return 2.0**self.emax
 
     @property
+    @override
     def minimum(self) -> float:
         return -self.maximum if self.signed else 0.0 if self.zero else self.smallest
 
     @property
+    @override
     def smallest(self) -> float:
         return 2.0**self.emin
 
     @property
+    @override
     def has_nan(self) -> bool:
         return self.nan
 
+    @override
     def round_(
         self,
         x: Tensor,
@@ -105,6 +110,7 @@ class Pow2(Element):
             power = torch.where(negative, -power, power)
         return torch.where(nan, torch.nan if self.nan else (0.0 if self.zero else self.smallest), power)
 
+    @override
     def to_codes(self, values: Tensor) -> Tensor:
         code = torch.frexp(values.double().abs()).exponent.long() - 1 + self.bias
         if self.zero:
@@ -112,6 +118,7 @@ class Pow2(Element):
         code |= (values < 0).long() << self.exponent
         return torch.where(values.isnan(), (1 << self.exponent) - 1, code).to(self.code_dtype)
 
+    @override
     def from_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
         codes = codes.long()
         field = codes & ((1 << self.exponent) - 1)

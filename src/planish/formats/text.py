@@ -8,7 +8,7 @@ element := "int8" | "int8n" (narrow) | "uint4" | "q3.4" | "uq4.4" | "q3.4n"     
          | [ "s" ] "e8m0" [ "b" bias ] [ "z" ] [ "n" | "x" ]                            Pow2: sign, zero, NaN or none
          | "nf4" | "{" number { "," number } "}"                                        Codebook
 block   := "tensor" | "token" | "channel" axis | "g" size [ "axis" axis ] | "tile" size { "x" size }
-         | "[" [ axis ":" ( size | "all" ) { "," ... } ] "|" ( "whole" | "one" ) "]"    each may end in "!": no ragged block
+         | "[" [ axis ":" ( size | "all" ) { "," ... } ] "|" ( "whole" | "one" ) "]"   "!" after it: not ragged
 scale   := "none" | element | "(" format ")"
 option  := "away" | "down" | "up" | "stochastic"     rounding       (else nearest, ties to even)
          | "infinity" | "saturate"                   overflow
@@ -24,10 +24,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import TYPE_CHECKING, TypeVar, get_args
+from typing import TYPE_CHECKING, NamedTuple, TypeVar, cast, get_args
 
 from planish.errors import OptionError
-from planish.formats.block import TENSOR, TOKEN, Block, channel, group, tile
+from planish.formats.block import TENSOR, TOKEN, Block, Others, channel, group, tile
 from planish.formats.codebook import NF4, Codebook
 from planish.formats.element import Element, Overflow
 from planish.formats.floating import BFLOAT16, FLOAT16, FLOAT32, TF32, Float, Specials
@@ -40,7 +40,15 @@ if TYPE_CHECKING:
     from planish.formats.format import Format
 
 F = TypeVar("F")
-Fields = dict[str, object]
+
+
+class _Usual(NamedTuple):
+    """What is left out of the text of a format with some element."""
+
+    scaled: bool
+    zero_point: Int | None
+    overflow: Overflow
+
 
 _SPELLED: dict[str, Element] = {"float32": FLOAT32, "float16": FLOAT16, "bfloat16": BFLOAT16, "tf32": TF32, "nf4": NF4}
 _NAMES = {element: name for name, element in _SPELLED.items()}
@@ -60,19 +68,17 @@ def write(format_: Format) -> str:
     """The text that `read` turns into an equal format."""
     usual = _usual(format_.element)
     parts = [write_element(format_.element)]
-    if format_.zero_point != usual["zero_point"]:
+    if format_.zero_point != usual.zero_point:
         parts.append("-zp" if format_.zero_point is None else "+zp")
         if format_.zero_point not in (None, format_.element):
             parts.append(":" + write_element(format_.zero_point))
     if format_.block is not None:
         parts.append("@" + write_block(format_.block))
-    if (scale := format_.scale) is None:
-        parts.append("*none" if usual["scaled"] else "")
-    elif not (usual["scaled"] and _is_plain(scale, FLOAT32)):
-        text = write(scale)
-        parts.append(f"*({text})" if re.search(r"[@*~+()]|-zp", text) else f"*{text}")
-    usual_options = {"rounding": "even", "overflow": usual["overflow"], "rule": "absmax"}
-    parts += [f"~{value}" for name in usual_options if (value := getattr(format_, name)) != usual_options[name]]
+    scale = "none" if format_.scale is None else write(format_.scale)
+    if scale != ("float32" if usual.scaled else "none"):
+        parts.append(f"*({scale})" if re.search(r"[@*~+()]|-zp", scale) else f"*{scale}")
+    options = (("rounding", "even"), ("overflow", usual.overflow), ("rule", "absmax"))
+    parts += [f"~{value}" for name, left_out in options if (value := getattr(format_, name)) != left_out]
     return "".join(parts) + "~dynamic" * format_.is_dynamic
 
 
@@ -89,12 +95,12 @@ def read(text: str, make: Callable[..., F]) -> F:
         )
     element = read_element(match["element"], text)
     usual = _usual(element)
-    fields: Fields = {
+    fields: dict[str, object] = {
         "element": element,
         "block": match["block"] and read_block(match["block"], text),
-        "scale": make(FLOAT32, scale=None, overflow="infinity") if usual["scaled"] else None,
-        "zero_point": usual["zero_point"],
-        "overflow": usual["overflow"],
+        "scale": read("float32", make) if usual.scaled else None,
+        "zero_point": usual.zero_point,
+        "overflow": usual.overflow,
     }
     if zero := match["zero"]:
         fields["zero_point"] = None if zero == "-zp" else read_element(zero[4:], text) if zero[4:] else element
@@ -148,7 +154,7 @@ def read_element(text: str, whole: str = "") -> Element:
         return Int(whole_bits + frac + signed, frac, signed, bool(m[4]))
     if m := _FLOAT.fullmatch(text):
         e, b = int(m[1]), int(m[2])
-        specials = m[4] or _usual_specials(e, b)
+        specials = cast(Specials, m[4]) if m[4] else _usual_specials(e, b)
         return Float(e, b, specials=specials) if m[3] is None else Float(e, b, int(m[3]), specials)
     if m := _POW2.fullmatch(text):
         zero = bool(m[4])
@@ -198,31 +204,27 @@ def read_block(text: str, whole: str = "") -> Block:
         block = tile(*map(int, m[1].split("x")))
     elif m := re.fullmatch(r"\[((?:-?\d+:(?:\d+|all)(?:,(?=[-\d])|(?=\|)))*)\|(whole|one)\]", body):
         pairs = [pair.split(":") for pair in m[1].split(",") if pair]
-        block = Block(tuple((int(axis), None if n == "all" else int(n)) for axis, n in pairs), m[2])
+        block = Block(tuple((int(axis), None if n == "all" else int(n)) for axis, n in pairs), cast(Others, m[2]))
     else:
         accepted = "tensor, token, channel0, g32, g32axis0, tile16x16 or [0:1,-1:32|one]"
         raise OptionError(f"{text!r} is not a block", _at(whole, "block"), accepted)
     return Block(block.sizes, block.others, ragged)
 
 
-def _usual(element: Element) -> Fields:
-    """What is left out of the text of a format with this element."""
-    integer = isinstance(element, Int) and not element.frac
-    return {
-        "scaled": integer or isinstance(element, Codebook),
-        "zero_point": element if integer and not element.signed else None,
-        "overflow": "infinity" if isinstance(element, Float) and element.bits > 8 and element.has_nan else "saturate",
-    }
+def _usual(element: Element) -> _Usual:
+    integer = element if isinstance(element, Int) and not element.frac else None
+    wide = isinstance(element, Float) and element.bits > 8 and element.has_nan
+    return _Usual(
+        scaled=integer is not None or isinstance(element, Codebook),
+        zero_point=None if integer is None or integer.signed else integer,
+        overflow="infinity" if wide else "saturate",
+    )
 
 
 def _usual_specials(exponent: int, mantissa: int) -> Specials:
     if (exponent, mantissa) == (4, 3):
         return "fn"
     return "finite" if 1 + exponent + mantissa <= 6 else "ieee"
-
-
-def _is_plain(format_: Format, element: Element) -> bool:
-    return format_ == type(format_)(element, scale=None, overflow=_usual(element)["overflow"])
 
 
 def _at(text: str, field: str) -> str:

@@ -1,5 +1,6 @@
 """The one operation that Planish adds to ATen: `planish::cast`, rounding a tensor to a number format."""
 
+# ruff: noqa: A001, A002  (`format` is the word for it everywhere else)
 from __future__ import annotations
 
 from collections.abc import Sequence
