@@ -1,0 +1,64 @@
+"""The same in ten lines: a verdict, a table that fits 80 columns, the path of the page."""
+
+from __future__ import annotations
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from planish.record import Run
+from planish.report.numbers import quantity
+from planish.report.rows import Row
+from planish.report.verdict import Tone, Verdict
+from planish.report.view import Metric, View, read
+
+_STYLES: dict[Tone, str] = {"better": "bold cyan", "same": "", "worse": "bold yellow", "missing": "dim"}
+_METRICS = 3
+
+
+def summary(run: Run) -> RenderableType:
+    """What a run found, as a rich renderable of about ten lines; what was not measured shows as a dash."""
+    view = read(run)
+    page = run.path / "report.html"
+    tail: list[RenderableType] = [Text(" · ".join(view.conditions), style="dim")] if view.conditions else []
+    if view.missing:
+        tail.append(Text(f"not complete: missing {', '.join(view.missing)}", style="yellow"))
+    if page.exists():
+        tail.append(Text.assemble(("page ", "dim"), str(page), overflow="fold"))
+    return Group(_sentence(view.verdict), _table(view), *tail)
+
+
+def _sentence(verdict: Verdict) -> Text:
+    return Text.assemble(*((text, _STYLES[tone] if tone else "bold") for text, tone in verdict.parts))
+
+
+def _table(view: View) -> Table:
+    size, latency, _ = view.verdict.changes
+    eager = next((engine for engine in view.engines if engine.role == "eager"), None)
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for heading in ("", "original", "best fp32", "kept", "change"):
+        table.add_column(heading, justify="left" if heading in ("", "change") else "right", overflow="fold")
+    table.add_row("size", _text(size.before), "–", _text(size.after), _ratio(size.before, size.after))
+    change = f"{quantity(latency.ratio.m.value, 'x')} ({latency.ratio.interval})" if latency.ratio else "–"
+    table.add_row("latency", _text(eager and eager.latency), _text(latency.before), _text(latency.after), change)
+    for metric in view.metrics[:_METRICS]:
+        table.add_row(
+            metric.label.lower(), _text(metric.original), _text(metric.baseline), _text(metric.chosen), _change(metric)
+        )
+    return table
+
+
+def _text(row: Row | None) -> str:
+    return row.text if row else "–"
+
+
+def _ratio(before: Row | None, after: Row | None) -> str:
+    return quantity(before.m.value / after.m.value, "x") if before and after and after.m.value else "–"
+
+
+def _change(metric: Metric) -> str:
+    if not metric.chosen:
+        return "–"
+    if not metric.original:
+        return f"({metric.chosen.interval})" if metric.chosen.interval else "–"
+    return f"{metric.chosen.m.value - metric.original.m.value:+.4f}"
