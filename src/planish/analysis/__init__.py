@@ -1,0 +1,1 @@
+"""What a graph costs, where its time goes, and how much precision each of its layers needs."""
