@@ -22,7 +22,7 @@ def archive(tmp_path):
     file.parent.mkdir()
     with tarfile.open(file, "w:gz") as out:
         for name, text in {
-            "setup.py": f"open({str(trace)!r}, 'w')\n__import__('setuptools').setup(name='planish-probe', version='1.0')\n",
+            "setup.py": f"open({str(trace)!r}, 'w')\n__import__('setuptools').setup(name='planish-probe')\n",
             "PKG-INFO": "Metadata-Version: 1.0\nName: planish-probe\nVersion: 1.0\n",
         }.items():
             info = tarfile.TarInfo(f"planish_probe-1.0/{name}")

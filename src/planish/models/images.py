@@ -1,6 +1,6 @@
 """Pictures from no camera: the dead-leaves model.
 
-Disks of random gray and color fall on each other until nothing is left bare; their radii follow a power law. Edges,
+Disks of random color fall on each other until almost nothing is left bare; their radii follow a power law. Edges,
 occlusion, scale invariance and the 1/f spectrum of photographs come out (Lee, Mumford and Huang, "Occlusion Models for
 Natural Images", 2001), which white noise has none of. They exercise a network's numerics; they carry no labels.
 """
@@ -22,8 +22,8 @@ def dead_leaves(count: int, size: int = 224, seed: int = 0, leaves: int = 400) -
         draws = torch.rand(leaves, 6, generator=generator)
         # inverse of the cumulative distribution of radii, density r^-3 between 3 % and 50 % of the side
         radii = (smallest + draws[:, 2] * ((0.5 * size) ** -2 - smallest)).rsqrt()
-        order = radii.argsort(descending=True)  # large leaves first, so that the small ones stay visible
-        for (row, column, _, *color), radius in zip(draws[order].tolist(), radii[order].tolist(), strict=True):
+        image += torch.rand(3, 1, 1, generator=generator)
+        for (row, column, _, *color), radius in zip(draws.tolist(), radii.tolist(), strict=True):
             _drop(image, row * size, column * size, radius, color)
     images += 0.02 * torch.randn(images.shape, generator=generator)
     return (images - images.mean((0, 2, 3), keepdim=True)) / images.std((0, 2, 3), keepdim=True)

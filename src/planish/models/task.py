@@ -88,7 +88,8 @@ class Task:
     @property
     def metrics(self) -> tuple[tuple[MetricLike, Data | None], ...]:
         """Each metric with the data it reads instead of the task's own (or None); the first is the headline."""
-        listed = self.metric if isinstance(self.metric, tuple) and not _is_pair(self.metric) else (self.metric,)
+        single = not isinstance(self.metric, tuple) or _is_pair(self.metric)
+        listed: tuple[Any, ...] = (self.metric,) if single else self.metric
         return tuple(entry if _is_pair(entry) else (entry, None) for entry in listed)
 
     def judge(

@@ -101,5 +101,5 @@ class ViT(nn.Module):
     def forward(self, image: Tensor) -> Tensor:
         """`(B, 3, image, image)` to `(B, num_classes)`."""
         x_BTD = self.patch_embed(image)
-        x_BTD = torch.cat([self.cls_token.expand(len(x_BTD), -1, -1), x_BTD], dim=1) + self.pos_embed
+        x_BTD = torch.cat([self.cls_token.expand(x_BTD.shape[0], -1, -1), x_BTD], dim=1) + self.pos_embed
         return self.head(self.norm(self.blocks(x_BTD))[:, 0])
