@@ -12,7 +12,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from planish import models
+from planish.models.lstm import LSTMClassifier
+from planish.models.mlp import MLP
+from planish.models.mobilenet import MobileNetV2
+from planish.models.resnet import R3D18, ResNet18
+from planish.models.unet import UNet
+from planish.models.vae import VAE
+from planish.models.vit import ViT
 from tests.support import require
 
 
@@ -23,7 +29,6 @@ class Family:
     model: nn.Module
     example: dict[str, Any]
     dynamic: dict[str, dict[int, str]] = field(default_factory=dict)
-    integer_inputs: frozenset[str] = frozenset()
 
 
 def _ids(batch: int = 2, length: int = 8, vocabulary: int = 99) -> torch.Tensor:
@@ -75,12 +80,9 @@ def _causal(name: str, with_cache: bool, **options: Any) -> Callable[[], Family]
     return build
 
 
-def _own(name: str, **options: Any) -> Callable[[], Family]:
+def _own(model: Callable[[], nn.Module], **inputs: tuple[int, ...]) -> Callable[[], Family]:
     def build() -> Family:
-        task = models.get(name, **options)
-        args, kwargs = task.call
-        assert not kwargs or not args
-        return Family(task.model, dict(task.named_inputs), task.dynamic or {})
+        return Family(model(), {name: torch.randn(shape) for name, shape in inputs.items()}, _batch(*inputs))
 
     return build
 
@@ -221,7 +223,6 @@ def _graph_network(layer: str) -> Callable[[], Family]:
             Net(),
             {"x": torch.randn(6, 8), "edge_index": torch.tensor([[0, 1, 2, 3, 4, 5], [1, 2, 3, 4, 5, 0]])},
             {"x": {0: "nodes"}},
-            integer_inputs=frozenset({"edge_index"}),
         )
 
     return build
@@ -230,7 +231,14 @@ def _graph_network(layer: str) -> Callable[[], Family]:
 _LLAMA = {**_SMALL, "num_key_value_heads": 2}
 
 FAMILIES: dict[str, Callable[[], Family]] = {
-    **{name: _own(name) for name in ("mlp", "resnet18", "mobilenet_v2", "unet", "r3d18", "vae", "lstm", "vit_tiny")},
+    "mlp": _own(MLP, x=(2, 64)),
+    "resnet18": _own(lambda: ResNet18(width=16), x=(2, 3, 64, 64)),
+    "mobilenet_v2": _own(lambda: MobileNetV2(width=0.5), x=(2, 3, 64, 64)),
+    "unet": _own(lambda: UNet(width=8), x=(2, 3, 32, 32)),
+    "r3d18": _own(lambda: R3D18(width=8), x=(2, 3, 8, 32, 32)),
+    "vae": _own(VAE, image=(2, 64), noise=(2, 8)),
+    "lstm": _own(LSTMClassifier, x=(2, 8, 8)),
+    "vit_tiny": _own(ViT, image=(2, 3, 224, 224)),
     "bert": _text("Bert", "BertModel", **_SMALL),
     "distilbert": _text("DistilBert", "DistilBertModel", vocab_size=99, dim=32, n_layers=2, n_heads=4, hidden_dim=64),
     "roberta": _text("Roberta", "RobertaModel", **_SMALL),

@@ -1,5 +1,6 @@
 """The one graph, and the only way to look at it, select in it and change it."""
 
+from planish.graph.cast import cast
 from planish.graph.edit import Editor
 from planish.graph.graph import Graph
 from planish.graph.node import Node
@@ -19,6 +20,7 @@ __all__ = [
     "Roles",
     "Selector",
     "Step",
+    "cast",
     "dtype",
     "ops",
     "parse_selector",

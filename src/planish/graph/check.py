@@ -46,8 +46,9 @@ def _verify_cast(node: Node, where: str) -> None:
         format = node.format
     except PlanishError as error:
         raise GraphError(f"a cast has a format that cannot be read: {error.what}", where) from error
-    parameters = node.args[1]
     assert format is not None
-    expected = format.parameter_count
-    if len(parameters) != expected:
-        raise GraphError(f"{format} takes {expected} parameters (scales, zero points), not {len(parameters)}", where)
+    given = node.args[1]
+    expected = () if format.is_dynamic else format.levels
+    if len(given) != len(expected):
+        names = ", ".join(name for name, _ in expected) or "none"
+        raise GraphError(f"{format} takes {len(expected)} parameters ({names}), not {len(given)}", where)

@@ -14,13 +14,13 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import fx, nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch._guards import detect_fake_mode
 from torch._subclasses import FakeTensorMode
 
 from planish.errors import GraphError
 from planish.formats import Format
 from planish.graph.assemble import copy_graph
-from planish.graph.cast import cast as cast_op
 from planish.graph.node import Node
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ class Editor:
     ) -> Node:
         """Put a `planish::cast` on the one use of `source` by `user`, and return it."""
         args = [source, list(parameters), str(format), gradient]
-        cast = self.call(cast_op, *args, before=user)
+        cast = self.call(torch.ops.planish.cast.default, *args, before=user)
         self.replace_input(user, source, cast)
         return cast
 
@@ -161,7 +161,7 @@ class Editor:
     def _evaluate(self, node: fx.Node) -> None:
         args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), lambda source: source.meta["val"])
         try:
-            with torch.no_grad(), self._fake:
+            with torch.no_grad(), self._fake, enable_python_dispatcher():
                 node.meta["val"] = node.target(*args, **kwargs)  # type: ignore[operator]
         except (RuntimeError, TypeError, ValueError) as error:
             raise GraphError(f"{node.name} ({node.target}) does not take these values: {error}") from error

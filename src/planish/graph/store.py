@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import fx, nn
+from torch._dispatch.python import enable_python_dispatcher
 from torch._subclasses import FakeTensorMode
 from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
@@ -167,7 +168,7 @@ def _propagate(
             node.meta["val"] = mode.from_tensor(found, static_shapes=True) if isinstance(found, torch.Tensor) else found
         elif node.op == "call_function":
             args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), lambda source: source.meta["val"])
-            with torch.no_grad(), mode:
+            with torch.no_grad(), mode, enable_python_dispatcher():
                 node.meta["val"] = node.target(*args, **kwargs)  # type: ignore[operator]  # on the allow-list
     # read last: torch replaces one symbol by another where it learns that two sizes are equal
     return {str(size.node.expr): name for name, size in first.items()}
