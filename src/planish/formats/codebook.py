@@ -66,7 +66,7 @@ class Codebook(Element):
     def _places(self, x: Tensor) -> Tensor:
         between = [(a + b) / 2 for a, b in itertools.pairwise(self.values)]
         # middles of float32 numbers are exact in float64, so float64 decides
-        return torch.bucketize(x.double(), torch.tensor(between, dtype=torch.float64, device=x.device))
+        return torch.bucketize(x.double().contiguous(), torch.tensor(between, dtype=torch.float64, device=x.device))
 
     @override
     def round_(

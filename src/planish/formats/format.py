@@ -17,7 +17,7 @@ from planish.formats.element import Element, Overflow
 from planish.formats.floating import FLOAT32
 from planish.formats.integer import Int
 from planish.formats.rounding import Rounding
-from planish.formats.scaling import SHRINK, SMALLEST, Rule, ranges, raw_scale, zero_point
+from planish.formats.scaling import SHRINK, Rule, clamp_scale_, ranges, raw_scale, zero_point
 
 Parameters = tuple[Tensor, ...]
 
@@ -225,8 +225,7 @@ class Format:
             rest = ()
         elif rest is None:
             rest = scale._measure(raw)
-        bounds = max(scale.element.smallest, SMALLEST), scale.element.maximum
-        level = scale._grid(raw, rest).clamp_(*bounds)
+        level = clamp_scale_(scale._grid(raw, rest), scale.element)
         if self.zero_point is None:
             return level, *rest
         assert isinstance(self.element, Int)

@@ -17,9 +17,6 @@ mantissas saturate (OCP MX 1.0, section 6.3). `mse`: the one of `SHRINK` times a
 
 SHRINK = tuple(1.0 - step / 50 for step in range(36))
 
-SMALLEST = 2.0**-126
-"""No scale is smaller, so that engines that flush subnormal numbers do not divide by zero."""
-
 
 def ranges(x: Tensor, block: Block, both: bool) -> tuple[Tensor, Tensor]:
     """The lowest and the highest number of each block, in `block.scale_shape(x.shape)`, float32 or float64.
@@ -56,7 +53,15 @@ def raw_scale(low: Tensor, high: Tensor, element: Element, rule: Rule, affine: b
         assert isinstance(element, Int)
         return (high.clamp(min=0.0) - low.clamp(max=0.0)) / (element.highest - element.lowest)
     magnitude = _symmetric(low, high)[1] if element.minimum < 0 else high.clamp(min=0.0)
-    return magnitude / (2.0**element.emax if rule == "floor" else element.maximum)
+    scale = magnitude / (2.0**element.emax if rule == "floor" else element.maximum)
+    return torch.maximum(scale, magnitude.clamp(max=2.0**-149))  # an underflow is not a block of zeros
+
+
+def clamp_scale_(scale: Tensor, element: Element) -> Tensor:
+    """Positive and finite scales; of a float32 scale only the normal ones, so that an engine that flushes subnormal
+    numbers does not divide by zero. The lowest power of two of E8M0 stays, as OCP MX wants it."""
+    smallest = element.smallest if element.smallest >= 2.0**-127 else 2.0**-126
+    return scale.clamp_(smallest, element.maximum)
 
 
 def zero_point(low: Tensor, scale: Tensor, element: Int, dtype: Int) -> Tensor:
