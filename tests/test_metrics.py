@@ -119,6 +119,9 @@ def test_with_reference_runs_the_model_once():
     torch.testing.assert_close(first[1][2], 2 * first[1][0][0])
     assert all(a[2] is b[2] for a, b in zip(first, second, strict=True))
     assert metrics.mean_cosine(model, data).value == pytest.approx(1)
+    assert len(calls) == 4
+    assert metrics.mean_cosine(data.recall(), data).value == pytest.approx(1)
+    assert len(calls) == 4
 
 
 @pytest.mark.parametrize(

@@ -65,6 +65,7 @@ def test_package_files():
         data.package_file("planish-no-such-package", "zoo", "x")
 
 
+@pytest.mark.usefixtures("rated")
 def test_the_splits_share_no_sentence():
     splits = {name: {row.text.lower() for row in sentences.split(name)} for name in sentences.COUNTS}
     assert {name: len(rows) for name, rows in splits.items()} == sentences.COUNTS
@@ -73,10 +74,9 @@ def test_the_splits_share_no_sentence():
     assert {row.genre for row in sentences.split("probe_test")} == {"movieReviewSnippets"}
 
 
-def test_sentences_are_real_and_rated():
-    rows = sentences.rated_sentences()
-    assert len(rows) > 23_500
-    assert all(-4 <= row.rating <= 4 and row.text for row in rows)
+def test_sentences_are_real_and_rated(rated):
+    assert len(rated) > 23_500
+    assert all(-4 <= row.rating <= 4 and row.text for row in rated)
 
 
 def test_lee_is_whole_and_gensim_stays_unimported():

@@ -11,7 +11,7 @@ require("gensim")
 
 
 @pytest.fixture(scope="module")
-def task():
+def task(rated):
     return minilm.minilm()
 
 
@@ -75,6 +75,7 @@ def test_the_whole_judgment(task):
     assert probe.value > 0.70
 
 
+@pytest.mark.usefixtures("rated")
 def test_the_stream_is_unpadded():
     items = list(minilm.stream("validation"))
     assert len(items) == 500

@@ -27,8 +27,8 @@ def transformers() -> ModuleType:
 
 @contextlib.contextmanager
 def _hushed() -> Iterator[None]:
-    """No chatter of torchao, which transformers imports where it is installed, about kernels for other machines."""
-    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree")]
+    """No chatter of torchao about kernels for other machines, nor of the hub about each attempt; errors are raised."""
+    loggers = [logging.getLogger(name) for name in ("torchao", "torch.utils._pytree", "huggingface_hub")]
     levels = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(logging.ERROR)

@@ -120,7 +120,10 @@ class Task:
                 )
             if isinstance(metric, str) and metric in FIDELITY:
                 data = self._references.setdefault(id(data), with_reference(self.model, data))
-            row = get_metric(metric)(model, data)
+                judged = data.recall() if model is self.model else model
+            else:
+                judged = model
+            row = get_metric(metric)(judged, data)
             details = {"data": getattr(data, "description", "") or on, **row.details}
             if place == 0:
                 details["headline"] = True
