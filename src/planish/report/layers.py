@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from planish.report.rows import Row, Rows
 
-PER_LAYER = frozenset(
-    "node_time macs flops weight_bytes activation_bytes intensity roofline_time weight_bits activation_bits sensitivity".split()
-)
+PER_LAYER = {
+    *("node_time", "roofline_time", "macs", "flops", "weight_bytes", "activation_bytes", "intensity"),
+    *("weight_bits", "activation_bits", "sensitivity"),
+}
 SUMMED = ("node_time original", "node_time chosen", "weight_bytes original", "macs original", "roofline_time original")
 
 
@@ -36,9 +38,9 @@ class Layer:
     rows: Mapping[str, Row]
 
     def value(self, key: str) -> float:
-        """The number under `key`, or 0 where there is none."""
+        """The number under `key`, or 0 where there is none that can be added up."""
         row = self.rows.get(key)
-        return row.m.value if row else 0.0
+        return row.m.value if row and math.isfinite(row.m.value) else 0.0
 
 
 @dataclass(frozen=True)
@@ -83,28 +85,21 @@ def layers(rows: Rows) -> list[Layer]:
 
 def tree(found: Iterable[Layer], root: str) -> list[Module]:
     """The module tree, root first (its id is empty); chains of modules with one child are written as one."""
-    children: dict[str, list[Layer]] = {}
+    below: dict[str, list[Layer]] = {"": []}
     found = list(found)
     for layer in found:
         parts = layer.path.split(".") if layer.path else []
         for depth in range(len(parts) + 1):
-            children.setdefault(".".join(parts[:depth]), []).append(layer)
-    ids = {layer.id for layer in found}
-    kept = [path for path in children if path == "" or (path not in ids and _branches(path, children))]
+            below.setdefault(".".join(parts[:depth]), []).append(layer)
+    leaves = {layer.id for layer in found}
+    kept = [path for path in below if not path or (path not in leaves and _branches(path, below[path]))]
     modules = [
-        _module(path, kept, root, children[path]) for path in sorted(kept, key=lambda p: (p.count("."), p != ""))
+        _module(path, kept, root, below[path]) for path in sorted(kept, key=lambda path: (path != "", path.count(".")))
     ]
-    leaves = [
-        Module(
-            layer.id,
-            parent := _parent(layer.id, kept, own=layer.path),
-            _below(layer.id, parent),
-            _sums([layer]),
-            (layer.id,),
-        )
-        for layer in found
-    ]
-    return modules + leaves
+    for layer in found:
+        parent = _parent(layer.id, kept, own=layer.path)
+        modules.append(Module(layer.id, parent, _below(layer.id, parent), _sums([layer]), (layer.id,)))
+    return modules
 
 
 @dataclass
@@ -115,12 +110,9 @@ class _Draft:
 
 
 def _heaviest(drafts: Mapping[str, _Draft], wanted: str) -> str:
-    free = {node: draft for node, draft in drafts.items() if wanted not in draft.rows}
-    weight = {
-        n: max((r.m.value for k, r in d.rows.items() if k == "weight_bytes original"), default=0.0)
-        for n, d in free.items()
-    }
-    return max(weight, key=weight.__getitem__, default="")
+    """The operation with the most weights among those that lack the wanted row; empty where none lacks it."""
+    free = {node: draft.rows.get("weight_bytes original") for node, draft in drafts.items() if wanted not in draft.rows}
+    return max(free, key=lambda node: row.m.value if (row := free[node]) else 0.0, default="")
 
 
 def _layer(path: str, node: str, draft: _Draft) -> Layer:
@@ -134,10 +126,10 @@ def _layer(path: str, node: str, draft: _Draft) -> Layer:
     )
 
 
-def _branches(path: str, children: Mapping[str, list[Layer]]) -> bool:
-    """Whether something is decided here: not all layers below lie below the same child."""
-    below = {layer.id[len(path) + 1 :].split(".")[0] if layer.path != path else layer.id for layer in children[path]}
-    return len(below) > 1
+def _branches(path: str, layers: Iterable[Layer]) -> bool:
+    """Whether something is decided here: the layers below do not all lie below the same child."""
+    heads = {layer.id if layer.path == path else layer.id[len(path) + 1 :].split(".")[0] for layer in layers}
+    return len(heads) > 1
 
 
 def _parent(name: str, kept: list[str], own: str) -> str:
@@ -146,14 +138,17 @@ def _parent(name: str, kept: list[str], own: str) -> str:
 
 
 def _below(name: str, parent: str) -> str:
-    return name[len(parent) + 1 :] if parent else name
+    """The name below its parent; a bare number takes its parent's last word with it ("layer 3")."""
+    if name.startswith(f"{parent}:"):
+        return name[len(parent) + 1 :]
+    short = name[len(parent) + 1 :] if parent else name
+    return f"{parent.rpartition('.')[2]} {short}" if short.isdigit() and parent else short
 
 
 def _module(path: str, kept: list[str], root: str, below: list[Layer]) -> Module:
     parent = _parent(path, kept, own="")
-    return Module(
-        path, parent, _below(path, parent) if path else root, _sums(below), tuple(layer.id for layer in below)
-    )
+    label = _below(path, parent) if path else root
+    return Module(path, parent, label, _sums(below), tuple(layer.id for layer in below))
 
 
 def _sums(below: Iterable[Layer]) -> dict[str, float]:

@@ -7,6 +7,8 @@ from planish.record import Measurement
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
 _COUNTED = {"B", "FLOP", "MAC", "FLOP/s", "B/s"}
 THIN = "\u202f"  # narrow no-break space: between a number and its unit
+TIMES = "\u00d7"
+NONE = "\u2013"  # where there is no number
 
 
 def quantity(value: float, unit: str) -> str:
@@ -20,7 +22,7 @@ def quantity(value: float, unit: str) -> str:
     if unit == "1":
         return _plain(value)
     if unit == "x":
-        return f"{significant(value)}×"
+        return f"{significant(value)}{TIMES}"
     if unit == "bit":
         return f"{value:g}{THIN}bit"
     if unit == "dB":

@@ -7,7 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planish.record import Run
-from planish.report.numbers import quantity
+from planish.report.numbers import NONE, quantity
 from planish.report.rows import Row
 from planish.report.verdict import Tone, Verdict
 from planish.report.view import Metric, View, read
@@ -38,8 +38,8 @@ def _table(view: View) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for heading in ("", "original", "best fp32", "kept", "change"):
         table.add_column(heading, justify="left" if heading in ("", "change") else "right", overflow="fold")
-    table.add_row("size", _text(size.before), "–", _text(size.after), _ratio(size.before, size.after))
-    change = f"{quantity(latency.ratio.m.value, 'x')} ({latency.ratio.interval})" if latency.ratio else "–"
+    table.add_row("size", _text(size.before), NONE, _text(size.after), _ratio(size.before, size.after))
+    change = f"{quantity(latency.ratio.m.value, 'x')} ({latency.ratio.interval})" if latency.ratio else NONE
     table.add_row("latency", _text(eager and eager.latency), _text(latency.before), _text(latency.after), change)
     for metric in view.metrics[:_METRICS]:
         table.add_row(
@@ -49,16 +49,16 @@ def _table(view: View) -> Table:
 
 
 def _text(row: Row | None) -> str:
-    return row.text if row else "–"
+    return row.text if row else NONE
 
 
 def _ratio(before: Row | None, after: Row | None) -> str:
-    return quantity(before.m.value / after.m.value, "x") if before and after and after.m.value else "–"
+    return quantity(before.m.value / after.m.value, "x") if before and after and after.m.value else NONE
 
 
 def _change(metric: Metric) -> str:
     if not metric.chosen:
-        return "–"
+        return NONE
     if not metric.original:
-        return f"({metric.chosen.interval})" if metric.chosen.interval else "–"
+        return f"({metric.chosen.interval})" if metric.chosen.interval else NONE
     return f"{metric.chosen.m.value - metric.original.m.value:+.4f}"

@@ -12,7 +12,7 @@ from typing import Any
 
 from planish.record import Run
 from planish.report.layers import Layer, Module, layers, tree
-from planish.report.numbers import percent, quantity, words
+from planish.report.numbers import TIMES, percent, quantity, words
 from planish.report.rows import Row, Rows
 from planish.report.verdict import Verdict, judge
 
@@ -195,9 +195,9 @@ def _conditions(view: View) -> list[str]:
     timed = view.verdict.latency.after or view.verdict.latency.before
     if timed:
         shape = timed.m.details.get("shape")
-        found += [_plural(timed.m.details[k], k) for k in ("threads",) if k in timed.m.details]
+        found += [_plural(timed.m.details["threads"], "threads")] if "threads" in timed.m.details else []
         found += [f"batch {timed.detail('batch')}"] if timed.detail("batch") else []
-        found += [f"input {' × '.join(map(str, shape))}"] if isinstance(shape, list | tuple) else []
+        found += [f"input {TIMES.join(map(str, shape))}"] if isinstance(shape, list | tuple) else []
     judged = view.verdict.quality.after
     return found + ([judged.detail("data")] if judged and judged.detail("data") else [])
 
@@ -287,15 +287,13 @@ def _maps_caption(view: View) -> str:
         (row.m.value, layer.id, key.partition(" ")[2])
         for layer in view.layers
         for key, row in layer.rows.items()
-        if key.startswith("sensitivity ")
+        if key.startswith("sensitivity ") and math.isfinite(row.m.value)
     ]
     bits = [layer.value("weight_bits chosen") for layer in view.layers if "weight_bits chosen" in layer.rows]
     said = []
     if losses:
-        worst = min(losses)
-        said.append(
-            f"The model minds {worst[1]} in {worst[2]} the most: {quantity(worst[0], 'dB')} of signal over noise remain."
-        )
+        loss, name, fmt = min(losses)
+        said.append(f"The model minds {name} in {fmt} the most: {quantity(loss, 'dB')} of signal over noise remain.")
     if bits:
         counts = ", ".join(f"{bits.count(n)} at {n:g} bit" for n in sorted(set(bits)))
         said.append(f"Weights of {len(bits)} layers: {counts}.")

@@ -14,7 +14,13 @@ function mapsFigure(D, t, state) {
   const digits = state.narrow || cell >= 15;
   const turn = (rows) => (state.narrow ? at.map((i) => rows.map((row) => row[i])) : rows);
   const hover = (l, head, value) => `<b>${plain(l.id)}</b><br>${plain(head)}: ${value ? value[1] : "not measured"}`;
-  const heat = (rows, names, texts, scale, zmin, zmax, first) => {
+  // The digits of one ink: a heatmap has one text color, and dark cells need the other.
+  const words = (rows, scale, zmax, colors, ink) => ({
+    text: turn(rows.map((row) => row.map((v) => (v !== null && digits && inkOn(t, shade(colors, scale(v) / zmax)) === ink ? v.toFixed(0) : "")))),
+    texttemplate: "%{text}",
+    textfont: { size: 10, color: ink },
+  });
+  const heat = (rows, names, texts, scale, zmax, first) => {
     const heads = names.map((_, i) => i);
     const [across, down] = state.narrow ? [heads, at] : [at, heads];
     return {
@@ -23,13 +29,11 @@ function mapsFigure(D, t, state) {
       x: across, y: down,
       z: turn(rows.map((row) => row.map((v) => (v === null ? null : scale(v))))),
       customdata: turn(names.map((_, k) => layers.map((l, i) => [l.id, rows[k][i]]))),
-      text: turn(rows.map((row) => row.map((v) => (v === null ? "" : digits ? v.toFixed(0) : "")))),
       hovertext: turn(texts),
       hoverinfo: "text",
-      texttemplate: "%{text}",
-      textfont: { size: 10 },
+      ...words(rows, scale, zmax, first ? t.loss : t.seq, t.ink),
       colorscale: stops(first ? t.loss : t.seq),
-      zmin, zmax, showscale: false, xgap: cell > 6 ? 1 : 0, ygap: 1,
+      zmin: 0, zmax, showscale: false, xgap: cell > 6 ? 1 : 0, ygap: 1,
       ...(state.narrow ? { xaxis: first ? "x" : "x2", yaxis: "y" } : { xaxis: "x", yaxis: first ? "y" : "y2" }),
     };
   };
@@ -37,8 +41,13 @@ function mapsFigure(D, t, state) {
   const bitTexts = ["weight", "activation"].slice(0, bitRows.length).map((k, i) =>
     layers.map((l) => hover(l, `${bitNames[i]}`, l.v[`${k}_bits chosen`]) + (l.formats[`${k}_bits chosen`] ? `, ${plain(l.formats[`${k}_bits chosen`])}` : "")));
   const data = [];
-  if (losses.length) data.push(heat(losses, D.formats, lossTexts, (v) => high - v, 0, high - low || 1, true));
-  if (bitRows.length) data.push(heat(bitRows, bitNames, bitTexts, bitShare, 0, 1, false));
+  const push = (rows, names, texts, scale, zmax, first) => {
+    const base = heat(rows, names, texts, scale, zmax, first);
+    const clear = [[0, "rgba(0,0,0,0)"], [1, "rgba(0,0,0,0)"]];
+    data.push(base, { ...base, name: "digits", colorscale: clear, hoverinfo: "skip", ...words(rows, scale, zmax, first ? t.loss : t.seq, t["on-dark"]) });
+  };
+  if (losses.length) push(losses, D.formats, lossTexts, (v) => high - v, high - low || 1, true);
+  if (bitRows.length) push(bitRows, bitNames, bitTexts, bitShare, 1, false);
 
   const groups = [];
   layers.forEach((l, i) => (groups.at(-1)?.name === l.group ? (groups.at(-1).to = i) : groups.push({ name: l.group, from: i, to: i })));
@@ -66,15 +75,13 @@ function mapsFigure(D, t, state) {
     return {
       data,
       layout: layout(t, {
-        height: 96 + 17 * n, margin: { l: 168, r: 2, t: 90, b: 4 }, shapes,
-        annotations: groups.map((g) => ({ xref: "paper", x: 0, xanchor: "right", xshift: -166 + 40, y: g.from, yref: "y", text: "", showarrow: false })),
-        xaxis: axis(t, { ...none, ...heads(D.formats), domain: [0, Math.max(0.01, split - 0.02)], side: "top", tickangle: -60 }),
-        xaxis2: axis(t, { ...none, ...heads(bitNames), domain: [Math.min(0.99, split + 0.02), 1], side: "top", tickangle: -60, anchor: "y" }),
-        yaxis: axis(t, { ...none, range: [n - 0.5, -0.5], tickvals: at, ticktext: layers.map((l) => plain(shorten(`${groupName(l.group)} ${l.label}`, 26))), tickfont: { size: 10 } }),
+        height: 106 + 17 * n, margin: { l: 168, r: 2, t: 102, b: 4 }, shapes,
+        xaxis: axis(t, { ...none, ...heads(D.formats), domain: [0, Math.max(0.01, split - 0.02)], side: "top", tickangle: -90 }),
+        xaxis2: axis(t, { ...none, ...heads(bitNames), domain: [Math.min(0.99, split + 0.02), 1], side: "top", tickangle: -90, anchor: "y" }),
+        yaxis: axis(t, { ...none, range: [n - 0.5, -0.5], tickvals: at, ticktext: layers.map((l) => plain(shorten(/\d$/.test(l.group) ? `${l.group.split(".").at(-1)} ${l.label}` : l.label, 27))), tickfont: { size: 10 } }),
       }),
     };
   }
-  const rowHeight = 26;
   const rows = losses.length + bitRows.length;
   return {
     data,

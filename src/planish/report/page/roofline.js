@@ -21,6 +21,7 @@ function rooflineFigure(D, t, state) {
   const yr = [log(Math.min(...ys, ...roofs.map((r) => r.v[0])) / 3), log(Math.max(...ys, ...roofs.map((r) => r.v[0])) * 1.9)];
   const height = state.narrow ? 400 : 440;
   const margin = { l: 62, r: 8, t: 8, b: 46 };
+  const taken = []; // where words stand already: center x, y, width in pixels
   const shapes = [];
   const notes = [];
   const line = (x0, y0, x1, y1) =>
@@ -35,6 +36,7 @@ function rooflineFigure(D, t, state) {
     const perY = (height - margin.t - margin.b) / (yr[1] - yr[0]);
     const angle = (-Math.atan(perY / perX) * 180) / Math.PI;
     const at = start + 0.3 * (log(ridge) - start);
+    taken.push([(at - xr[0]) * perX, (at + slope - yr[0]) * perY, 110]);
     note(at, at + slope, `memory ${memory.v[1]}`, { textangle: angle, xshift: -9 * Math.sin((-angle * Math.PI) / 180), yshift: 9 * Math.cos((angle * Math.PI) / 180) });
   }
   let above = Infinity;
@@ -51,16 +53,19 @@ function rooflineFigure(D, t, state) {
     if (d.subject !== "original") continue;
     if (!named.has(d.layer.op) || named.get(d.layer.op).time[0] < d.time[0]) named.set(d.layer.op, d);
   }
-  const taken = [];
+  const lowest = (d) => Math.min(...dots.filter((o) => o.layer.op === d.layer.op && Math.abs(log(o.x / d.x)) < 0.12).map((o) => o.y));
   const wide = state.width - margin.l - margin.r;
   const px = (d) => [((log(d.x) - xr[0]) / (xr[1] - xr[0])) * wide, ((log(d.y) - yr[0]) / (yr[1] - yr[0])) * (height - margin.t - margin.b)];
-  for (const d of [...named.values()].sort((a, b) => b.time[0] - a.time[0]).slice(0, 8)) {
-    const [x, y] = px(d);
+  // Whether a dot would stand under the word below (x, y).
+  const covers = (o, x, y, size) => Math.abs(px(o)[0] - x) < size / 2 && y - px(o)[1] > 2 && y - px(o)[1] < 20;
+  for (const d of [...named.values()].sort((a, b) => b.time[0] - a.time[0]).slice(0, state.narrow ? 5 : 8)) {
+    const [x, y] = px({ x: d.x, y: lowest(d) });
     const text = d.layer.op === "scaled_dot_product_attention" ? "attention" : d.layer.op.replace(/_/g, " ");
     const size = 6.2 * text.length;
+    if (dots.some((o) => o.layer.op !== d.layer.op && covers(o, x, y, size))) continue;
     if (taken.some(([a, b, s]) => Math.abs(x - a) < (size + s) / 2 && Math.abs(y - b) < 15)) continue;
     taken.push([x, y, size]);
-    note(log(d.x), log(d.y), plain(text), { yanchor: "top", yshift: -10, font: { size: 11.5, color: t.ink }, bgcolor: t.paper, borderpad: 0, opacity: 0.85 });
+    note(log(d.x), log(lowest(d)), plain(text), { yanchor: "top", yshift: -7, font: { size: 11.5, color: t.ink } });
   }
   const longest = Math.max(...dots.map((d) => d.time[0]), 1e-12);
   const hit = (d) => within(d.layer, state.selected);

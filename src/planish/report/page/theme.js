@@ -26,14 +26,22 @@ function rgb(hex) {
   return [1, 3, 5].map((i) => parseInt(hex.slice(i, i + 2), 16));
 }
 
-// Ink that can be read on the color at `share` of a scale whose far end contrasts with the paper.
-function inkOn(t, share) {
-  return share > 0.55 ? t["on-dark"] : t.ink;
+// The ink that contrasts more with a color (`rgb(…)` or `#rrggbb`).
+function inkOn(t, color) {
+  const ratio = (a, b) => (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+  const at = luminance(color);
+  return ratio(luminance(t.ink), at) >= ratio(luminance(t["on-dark"]), at) ? t.ink : t["on-dark"];
+}
+
+function luminance(color) {
+  const parts = color.startsWith("#") ? rgb(color) : color.match(/\d+/g).map(Number);
+  const [r, g, b] = parts.map((x) => (x / 255 <= 0.04045 ? x / 255 / 12.92 : ((x / 255 + 0.055) / 1.055) ** 2.4));
+  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
 }
 
 // Fewer bits, stronger color; 32 bits stay plain.
 function bitShare(bits) {
-  return bits >= 32 ? 0 : bits >= 16 ? 0.3 : bits >= 8 ? 0.62 : bits > 4 ? 0.8 : 1;
+  return bits >= 32 ? 0 : bits >= 16 ? 0.3 : bits >= 8 ? 0.8 : bits > 4 ? 0.9 : 1;
 }
 
 function layout(t, more) {

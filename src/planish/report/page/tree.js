@@ -52,7 +52,7 @@ function treeFigure(D, t, state) {
         texttemplate: "%{label}<br>%{text}",
         hovertext: nodes.map(hover),
         hoverinfo: "text",
-        textfont: { color: nodes.map((n) => (leaf(n) ? inkOn(t, share(n)) : t.soft)), size: 11.5 },
+        textfont: { color: nodes.map((n) => (leaf(n) ? inkOn(t, fill(n)) : t.soft)), size: 11.5 },
         marker: {
           colors: nodes.map(fill),
           line: { width: nodes.map((n) => (chosen(n) ? 3 : 1)), color: nodes.map((n) => (chosen(n) ? t.worse : t.paper)) },
@@ -62,9 +62,9 @@ function treeFigure(D, t, state) {
         tiling: { packing: "squarify", squarifyratio: state.narrow ? 1 : 1.6, pad: 1 },
         pathbar: { visible: state.level !== undefined && state.level !== "/", thickness: 20, textfont: { color: t.soft, size: 11.5 } },
         root: { color: "rgba(0,0,0,0)" },
-        sort: true,
+        sort: false, // in order of execution
       },
     ],
-    layout: layout(t, { margin: { l: 0, r: 0, t: 0, b: 0 }, height: state.narrow ? 560 : 500 }),
+    layout: layout(t, { margin: { l: 0, r: 0, t: 0, b: 0 }, uniformtext: { minsize: 9, mode: "hide" }, height: state.narrow ? 560 : 500 }),
   };
 }
