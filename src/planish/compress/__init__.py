@@ -1,0 +1,6 @@
+"""Lossy passes: each makes a graph smaller or faster and says what it will touch before it does."""
+
+from planish.compress.quantize import Quantize
+from planish.compress.smooth import Smooth
+
+__all__ = ["Quantize", "Smooth"]

@@ -1,0 +1,268 @@
+"""Quantize weights and activations: every number format, one pass."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from planish.compress import bias, exclude, gptq
+from planish.compress.ranges import RANGES, Ranges, find_range
+from planish.compress.sites import (
+    Site,
+    free_name,
+    is_embedding,
+    placed_on_activation,
+    placed_on_weight,
+    sites,
+    weight_name,
+    weight_of,
+    weighted,
+)
+from planish.compress.sweep import Read, sweep
+from planish.errors import DataError, OptionError
+from planish.formats import Format, get, int8
+from planish.graph import Data, Editor, Graph, Node, Pass, Progress, Selector, Step, ops, parse_selector
+
+WEIGHTED = "linear | conv | embedding"
+Rounding = Literal["rtn", "gptq"]
+
+
+@dataclass(frozen=True)
+class Quantize(Pass):
+    """Put a `planish::cast` on weights and, if asked, on the activations that meet them.
+
+    A format without a block gets one by its role: weights one scale for each output channel, activations one for the
+    tensor (one a token if dynamic). Layers that read one tensor share its cast. What is quantized already is left as it
+    is, so that exceptions come first in a recipe and the general case last.
+
+    Attributes:
+        weights: Format of the weights; None leaves them.
+        activations: Format of what meets the weights of linear and convolution layers; None leaves it. A static one
+            needs calibration data.
+        where: The layers.
+        attention: Format of queries, keys and values, and of other products of two activations; None leaves them.
+        ranges: How a static range follows from the calibration data: "minmax" holds every number, "percentile" cuts the
+            rarest, "mse" minimizes the squared rounding error.
+        percentile: Per cent of the numbers that a "percentile" range holds.
+        by: "rtn" rounds each weight to the nearest; "gptq" rounds one input channel after the other and lets the rest
+            make up for it (arXiv 2210.17323), on the inputs that the quantized model really gives, aiming at the outputs
+            of the exact one. Linear layers only; others are rounded to the nearest.
+        correct_bias: Move the bias of each layer that has one by the mean error of its output on the calibration data
+            (arXiv 1906.04721, section 4.2), earlier layers being corrected already.
+        max_drop: The most that `metric` may fall on the calibration data. The fewest layers that meet it keep their
+            precision, the most sensitive first.
+        metric: What `max_drop` is measured in.
+    """
+
+    weights: Format | str | None = int8
+    activations: Format | str | None = None
+    where: Selector | str = WEIGHTED
+    attention: Format | str | None = None
+    ranges: Ranges = "minmax"
+    percentile: float = 99.99
+    by: Rounding = "rtn"
+    correct_bias: bool = False
+    max_drop: float | None = None
+    metric: str = "mean_cosine"
+
+    def __post_init__(self) -> None:
+        for name in ("weights", "activations", "attention"):
+            format = getattr(self, name)
+            object.__setattr__(self, name, None if format is None else get(format))
+        object.__setattr__(self, "where", parse_selector(self.where))
+        if self.weights is None and self.activations is None and self.attention is None:
+            raise OptionError("nothing to quantize: no format is given", "weights, activations", "weights='int8'")
+        if self.ranges not in RANGES:
+            raise OptionError(f"unknown ranges {self.ranges!r}", "ranges", f"one of {', '.join(RANGES)}")
+        if self.by not in ("rtn", "gptq"):
+            raise OptionError(f"unknown rounding {self.by!r}", "by", "'rtn' or 'gptq'")
+        if not 50 < self.percentile <= 100:
+            raise OptionError(f"a range holds 50 to 100 per cent of the numbers, not {self.percentile}", "percentile")
+        if self.max_drop is not None and self.max_drop < 0:
+            raise OptionError(f"a metric cannot be asked to fall by {self.max_drop}", "max_drop", "max_drop=0.002")
+
+    def plan(self, graph: Graph) -> list[Step]:
+        """One step for each tensor: its format, and its bytes before and after."""
+        layers = self._layers(graph)
+        return [*self._weight_steps(layers), *self._activation_steps(graph, layers)]
+
+    def apply(self, graph: Graph, data: Data | None, progress: Progress) -> Graph:
+        """The quantized graph."""
+        layers = self._layers(graph)
+        if self.max_drop is None:
+            return self._quantized(graph, layers, data, progress)
+        return exclude.fewest(self._quantized, graph, layers, data, self.metric, self.max_drop, progress)
+
+    def _layers(self, graph: Graph) -> list[Node]:
+        layers = weighted(graph, self.where) if self.weights or self.activations else []
+        return [node for node in layers if not self._is_done(node)] or self._nothing_left(layers)
+
+    def _is_done(self, node: Node) -> bool:
+        weight = self.weights is None or _is_cast(node.weight)
+        activation = self.activations is None or is_embedding(node) or _is_cast(node.input)
+        return weight and activation
+
+    def _nothing_left(self, layers: list[Node]) -> list[Node]:
+        if layers:
+            raise OptionError(
+                f"every layer that {str(self.where)!r} matches is quantized already",
+                "where",
+                "let each layer match one step of the recipe",
+            )
+        return []
+
+    def _weight_steps(self, layers: list[Node]) -> list[Step]:
+        steps, seen = [], set()
+        for node in layers:
+            value, format = weight_of(node), self._weight_format(node)
+            if value is None or format is None or _is_cast(node.weight) or (node.weight, format) in seen:
+                continue
+            seen.add((node.weight, format))
+            before = value.numel() * value.element_size()
+            action = f"{weight_name(node).rpartition('.')[2]} to {format}"
+            steps.append(Step(node.path, node.name, action, before, format.nbytes(value.shape)))
+        return steps
+
+    def _activation_steps(self, graph: Graph, layers: list[Node]) -> list[Step]:
+        steps = []
+        for site in self._sites(layers):
+            shared = f", shared by {len(site.layers)} layers" if len(site.layers) > 1 else ""
+            steps.append(Step(site.path, site.layers[0].name, f"input to {self._activation_format()}{shared}"))
+        for node in self._products(graph):
+            steps.append(Step(node.path, node.name, f"operands to {self._product_format()}"))
+        return steps
+
+    def _weight_format(self, node: Node) -> Format | None:
+        return None if self.weights is None else placed_on_weight(get(self.weights), node)
+
+    def _activation_format(self) -> Format:
+        assert self.activations is not None
+        return placed_on_activation(get(self.activations))
+
+    def _product_format(self) -> Format:
+        assert self.attention is not None
+        return placed_on_activation(get(self.attention))
+
+    def _sites(self, layers: list[Node]) -> list[Site]:
+        found = sites(layers) if self.activations is not None else []
+        return [site for site in found if site.source.op != "cast"]
+
+    def _products(self, graph: Graph) -> list[Node]:
+        if self.attention is None:
+            return []
+        nodes = (ops.attention | ops.matmul).within(graph.nodes)
+        found = [node for node in nodes if any(not _is_cast(operand) for operand in _operands(node))]
+        if not found:
+            raise OptionError(
+                "the graph has no attention and no product of two activations", "attention", "attention=None"
+            )
+        return found
+
+    def _quantized(self, graph: Graph, layers: list[Node], data: Data | None, progress: Progress) -> Graph:
+        edit = graph.edit()
+        for node in layers:
+            self._cast_weight(edit, node)
+        static: list[str] = []
+        for site in self._sites(layers):
+            static += self._cast_input(edit, site.source, site.layers, f"{site.path}.input", self._activation_format())
+        for node in self._products(graph):
+            for operand in _operands(node):
+                if not _is_cast(operand):
+                    stem = f"{node.path or node.name}.{operand.name}"
+                    static += self._cast_input(edit, operand, (node,), stem, self._product_format())
+        result = edit.done()
+        rounded = {node.name for node in layers if self.by == "gptq" and gptq.applies(result.node(node.name))}
+        corrected = {node.name for node in layers if self.correct_bias and bias.applies(result.node(node.name))}
+        if static or rounded or corrected:
+            self._calibrate(result, data, set(static), rounded, corrected, progress)
+        return result
+
+    def _cast_weight(self, edit: Editor, layer: Node) -> None:
+        node = edit.node(layer.name)
+        format, value = self._weight_format(node), weight_of(node)
+        weight = node.weight
+        if format is None or weight is None or value is None or weight.op == "cast":
+            return
+        _check_weight(value, weight_name(layer), format)
+        for user in weight.users:  # a tied weight that was cast to the same format a moment ago
+            if user.op == "cast" and user.format == format:
+                edit.replace_input(node, weight, user)
+                return
+        parameters = format.parameters(value)
+        stem = free_name(edit.graph.tensors, weight_name(layer), _endings(format))
+        stored = [edit.add(stem + end, tensor) for end, tensor in zip(_endings(format), parameters, strict=True)]
+        edit.cast(weight, node, format, stored)
+
+    def _cast_input(
+        self, edit: Editor, source: Node, readers: tuple[Node, ...], stem: str, format: Format
+    ) -> list[str]:
+        """Cast one tensor for its readers; the name of the cast if its range is still to be found."""
+        first, *others = (edit.node(reader.name) for reader in readers)
+        start = edit.node(source.name)
+        stored = []
+        if format.scale is not None and not format.is_dynamic:
+            shape = [size if isinstance(size, int) else 2 for size in start.value.shape]
+            width = format.scale_shape(shape)
+            stem = free_name(edit.graph.tensors, stem, _endings(format))
+            blank = format.parameters(low=torch.zeros(width), high=torch.ones(width))
+            stored = [edit.add(stem + end, tensor) for end, tensor in zip(_endings(format), blank, strict=True)]
+        cast = edit.cast(start, first, format, stored)
+        for reader in others:
+            edit.replace_input(reader, start, cast)
+        return [cast.name] if stored else []
+
+    def _calibrate(
+        self,
+        graph: Graph,
+        data: Data | None,
+        static: set[str],
+        rounded: set[str],
+        corrected: set[str],
+        progress: Progress,
+    ) -> None:
+        wanted, done = static | rounded | corrected, 0
+
+        def visit(node: Node, read: Read) -> None:
+            nonlocal done
+            progress(done, len(wanted), node.path)
+            done += 1
+            if node.name in static:
+                self._set_range(graph, node, [batch.actual for batch in read(node.inputs[0])])
+            if node.name in rounded:
+                gptq.round_weight(graph, node, read, about_mean=node.name in corrected)
+            if node.name in corrected:
+                bias.correct(graph, node, read)
+
+        sweep(graph, data, visit, wanted, "Quantize")
+        progress(len(wanted), len(wanted), "")
+
+    def _set_range(self, graph: Graph, cast: Node, values: list[Tensor]) -> None:
+        assert cast.format is not None
+        low, high = find_range(values, cast.format, self.ranges, self.percentile, cast.path)
+        parameters = cast.format.parameters(low=low, high=high)
+        for place, tensor in zip(cast.args[1], parameters, strict=True):
+            graph.tensors[place.target] = tensor
+
+
+def _is_cast(node: Node | None) -> bool:
+    return node is not None and node.op == "cast"
+
+
+def _operands(node: Node) -> list[Node]:
+    """The activations that a product multiplies: not a mask, and no tensor of the model."""
+    count = 3 if node.op == "scaled_dot_product_attention" else len(node.inputs)
+    return [operand for operand in node.inputs[:count] if operand.kind != "tensor"]
+
+
+def _endings(format: Format) -> list[str]:
+    return [] if format.is_dynamic else [f"__{name.replace('.', '_')}" for name, _ in format.levels]
+
+
+def _check_weight(value: Tensor, name: str, format: Format) -> None:
+    if not bool(torch.isfinite(value).all()):
+        raise DataError("a weight holds NaN or infinity", name, "repair the model first")
+    if format.is_dynamic:
+        raise OptionError(f"weights store their scales; {format} is dynamic", "weights", "leave '~dynamic' out")

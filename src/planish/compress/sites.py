@@ -1,0 +1,104 @@
+"""Which layers read which tensor: the unit in which activations are quantized and smoothed.
+
+Layers that read one tensor (a query, key and value projection) share its cast, so that an engine quantizes it once and
+may fuse the layers into one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from planish.errors import OptionError
+from planish.formats import Format
+from planish.graph import FAMILIES, ROLES, Graph, Node, Roles, Selector
+from planish.graph.evaluate import base_name_of, fold
+
+
+@dataclass(frozen=True)
+class Site:
+    """One activation and the selected layers that multiply it with their weights, in execution order."""
+
+    source: Node
+    layers: tuple[Node, ...]
+
+    @property
+    def path(self) -> str:
+        """Module path of the first layer; its node's name where there is no module."""
+        return self.layers[0].path or self.layers[0].name
+
+
+def weighted(graph: Graph, where: Selector | str) -> list[Node]:
+    """The selected operations whose weight is known without running the model.
+
+    Raises:
+        OptionError: There is none.
+    """
+    found = [node for node in graph.select(where) if weight_of(node) is not None]
+    if not found:
+        raise OptionError(
+            f"the selector {str(where)!r} matches no layer with weights", "where", "where='linear | conv'"
+        )
+    return found
+
+
+def weight_of(node: Node) -> torch.Tensor | None:
+    """The value of a layer's weight, its expression folded; None if it has none or it depends on an input."""
+    weight = node.weight
+    return None if weight is None or not base_name_of(weight.fx) else fold(node.graph, weight.fx)
+
+
+def weight_name(node: Node) -> str:
+    """The user's name of the layer's weight."""
+    assert node.weight is not None
+    return base_name_of(node.weight.fx)
+
+
+def roles(node: Node) -> Roles:
+    """Where the operation keeps its input, weight and bias."""
+    return ROLES[node.op]
+
+
+def is_embedding(node: Node) -> bool:
+    """Whether the weight is looked up rather than multiplied."""
+    return node.op in FAMILIES["embedding"]
+
+
+def sites(layers: Iterable[Node]) -> list[Site]:
+    """The layers that multiply, grouped by the tensor they read."""
+    groups: dict[Node, list[Node]] = {}
+    for layer in layers:
+        if layer.input is not None and not is_embedding(layer):
+            groups.setdefault(layer.input, []).append(layer)
+    return [Site(source, tuple(readers)) for source, readers in groups.items()]
+
+
+def placed_on_weight(format: Format, node: Node) -> Format:
+    """The format with its block chosen: one scale for each output channel where it names none."""
+    return format.per_channel(roles(node).out_axis) if format.block is None else format
+
+
+def placed_on_activation(format: Format) -> Format:
+    """The format with its block chosen: one scale for the tensor, or one a token where it is dynamic."""
+    if format.block is not None:
+        return format
+    return format.per_token() if format.is_dynamic else format.per_tensor()
+
+
+def free_name(taken: Iterable[str], stem: str, endings: Sequence[str]) -> str:
+    """`stem`, or `stem_1`, `stem_2`… such that no `stem + ending` is taken."""
+    names, count, candidate = set(taken), 0, stem
+    while any(candidate + ending in names for ending in endings):
+        count += 1
+        candidate = f"{stem}_{count}"
+    return candidate
+
+
+def replace_tensor(graph: Graph, name: str, tensor: torch.Tensor) -> None:
+    """Give a tensor of a graph that nobody else holds other values; a parameter stays one."""
+    old = graph.tensors[name]
+    graph.tensors[name] = (
+        torch.nn.Parameter(tensor, old.requires_grad) if isinstance(old, torch.nn.Parameter) else tensor
+    )
