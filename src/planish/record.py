@@ -12,6 +12,7 @@ import os
 import platform
 import sys
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from importlib import metadata
@@ -154,6 +155,7 @@ class Run:
             draft.write_bytes(content.encode() if isinstance(content, str) else content)
             draft.replace(target)
         except OSError as error:
+            with suppress(OSError):
             draft.unlink(missing_ok=True)
             raise UserError(f"cannot write {name}: {error.strerror}", str(target), "free space, or --run DIR") from error
         return target

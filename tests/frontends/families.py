@@ -173,7 +173,9 @@ def _unet2d() -> Family:
         down_block_types=("DownBlock2D", "AttnDownBlock2D"),
         up_block_types=("AttnUpBlock2D", "UpBlock2D"),
     )
-    return Family(network, {"sample": torch.randn(2, 3, 16, 16), "timestep": torch.tensor([3, 7])}, _batch("sample", "timestep"))
+    return Family(
+        network, {"sample": torch.randn(2, 3, 16, 16), "timestep": torch.tensor([3, 7])}, _batch("sample", "timestep")
+    )
 
 
 def _autoencoder() -> Family:
@@ -190,13 +192,23 @@ def _autoencoder() -> Family:
 def _dit() -> Family:
     diffusers = require("diffusers")
     network = diffusers.DiTTransformer2DModel(
-        num_attention_heads=4, attention_head_dim=8, in_channels=4, num_layers=2, sample_size=8, patch_size=2, norm_num_groups=8
+        num_attention_heads=4,
+        attention_head_dim=8,
+        in_channels=4,
+        num_layers=2,
+        sample_size=8,
+        patch_size=2,
+        norm_num_groups=8,
     )
     for block in network.transformer_blocks:  # label dropout draws random labels in training: another computation
         block.norm1.emb.class_embedder.dropout_prob = 0.0
     return Family(
         network,
-        {"hidden_states": torch.randn(2, 4, 8, 8), "timestep": torch.tensor([3, 7]), "class_labels": torch.tensor([1, 2])},
+        {
+            "hidden_states": torch.randn(2, 4, 8, 8),
+            "timestep": torch.tensor([3, 7]),
+            "class_labels": torch.tensor([1, 2]),
+        },
         _batch("hidden_states", "timestep", "class_labels"),
     )
 

@@ -13,7 +13,11 @@ from tests.frontends.families import FAMILIES, Family
 pytestmark = pytest.mark.filterwarnings("ignore")  # other people's libraries warn as they please
 
 
-@pytest.fixture(scope="module", params=FAMILIES)
+# one worker captures a family once and runs all its checks
+_EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FAMILIES]
+
+
+@pytest.fixture(scope="module", params=_EACH)
 def captured(request: pytest.FixtureRequest) -> tuple[Family, Graph]:
     torch.manual_seed(0)
     family = FAMILIES[request.param]()
@@ -75,7 +79,9 @@ def test_trains(captured: tuple[Family, Graph]) -> None:
     net = graph.module().train()
     assert graph.training_refusal is None
     assert set(net.state_dict()) <= set(family.model.state_dict())
-    sum(out.float().square().sum() for out in _tensors(net(**_copy(family.example))) if out.is_floating_point()).backward()
+    sum(
+        out.float().square().sum() for out in _tensors(net(**_copy(family.example))) if out.is_floating_point()
+    ).backward()
     gradients = {name: p.grad for name, p in net.named_parameters()}
     assert any(grad is not None and grad.abs().sum() > 0 for grad in gradients.values())
     _assert_equal(net.eval()(**_copy(family.example)), net(**_copy(family.example)))

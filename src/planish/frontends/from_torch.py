@@ -6,7 +6,9 @@ operation each. What torch can export is a legal graph.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -77,8 +79,6 @@ def _as_call(example_inputs: Any) -> Call:
 
 def _input_names(model: nn.Module, call: Call) -> list[str]:
     """The parameter name in `forward` of each argument, in the order of the call."""
-    import inspect
-
     signature = inspect.signature(model.forward)
     try:
         bound = signature.bind(*call[0], **call[1])
@@ -141,15 +141,24 @@ def _copied(call: Call) -> Call:
 
 def _try_out(model: nn.Module, call: Call) -> None:
     args, kwargs = _copied(call)
-    mode = model.training
     try:
-        with torch.no_grad():
-            model.eval()(*args, **kwargs)
+        with torch.no_grad(), _mode(model, training=False):
+            model(*args, **kwargs)
     except Exception as error:  # whatever the user's code raises is the user's to read
         shapes = [tuple(leaf.shape) for leaf in pytree.tree_leaves(call) if isinstance(leaf, torch.Tensor)]
         raise explain(error, model, f"the model fails on the example inputs (shapes {shapes})") from error
+
+
+@contextmanager
+def _mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """The whole model in one mode; afterwards each module is in the mode that it was in."""
+    before = [(module, module.training) for module in model.modules()]
+    model.train(training)
+    try:
+        yield
     finally:
-        model.train(mode)
+        for module, mode in before:
+            module.training = mode
 
 
 def _export(model: nn.Module, call: Call, names: list[str], dynamic: Mapping[str, Any], training: bool) -> Graph:
@@ -159,17 +168,14 @@ def _export(model: nn.Module, call: Call, names: list[str], dynamic: Mapping[str
         if isinstance(leaf, torch.Tensor) and axes:
             shapes[leaf] = {axis % leaf.dim(): torch.export.Dim.DYNAMIC for axis in axes}
     spec = shapes.dynamic_shapes(model, args, kwargs) if dynamic else None
-    modes = {module: module.training for module in model.modules()}
     try:
-        program = torch.export.export(model.train(training), args, kwargs, dynamic_shapes=spec, strict=False)
+        with _mode(model, training):
+            program = torch.export.export(model, args, kwargs, dynamic_shapes=spec, strict=False)
     except Exception as error:  # torch raises many kinds
         raise explain(error, model, "the model cannot be exported") from error
-    finally:
-        for module, mode in modes.items():
-            module.training = mode
     exported = program.module(check_guards=False)
     inline_regions(exported)
-    _drop_guards(exported.graph)
+    _drop_dead(exported.graph)
     _refuse_foreign(exported.graph)
     return _to_graph(exported, model, call, _symbols(exported.graph, names, (args, kwargs), dynamic), dynamic)
 
@@ -222,10 +228,13 @@ def _to_graph(
     )
 
 
-def _drop_guards(graph: fx.Graph) -> None:
-    """Remove run-time checks of dtypes and sizes, which compute nothing and differ between modes."""
+def _drop_dead(graph: fx.Graph) -> None:
+    """Remove what nobody reads, and run-time checks of dtypes and sizes: they compute nothing and differ between modes.
+
+    Parameters that nobody reads stay: they are part of the user's model.
+    """
     for node in reversed(list(graph.nodes)):
-        if node.op == "call_function" and is_guard(node.target) and not node.users:
+        if node.op == "call_function" and not node.users and (is_guard(node.target) or not node.is_impure()):
             graph.erase_node(node)
 
 

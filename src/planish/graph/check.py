@@ -25,7 +25,10 @@ def verify(graph: Graph) -> None:
         graph.fx.lint()
     except RuntimeError as error:
         raise GraphError(f"the graph is malformed: {error}") from error
-    for fx_node in graph.fx.nodes:
+    steps = list(graph.fx.nodes)
+    if not steps or steps[-1].op != "output" or len(graph.inputs) != graph.in_spec.num_leaves:
+        raise GraphError("the graph does not take its inputs or returns nothing")
+    for fx_node in steps:
         node = Node(graph, fx_node)
         where = f"{node.path or 'the model'} ({node.name})"
         if fx_node.op == "get_attr" and str(fx_node.target) not in {*graph.tensors, *graph.branches}:

@@ -63,7 +63,10 @@ def _differences(node: fx.Node, other: fx.Node, twin: Mapping[fx.Node, fx.Node])
 
 
 def _is_layout(node: fx.Node) -> bool:
-    """Whether a node changes only how values lie in memory, which may differ between modes."""
+    """Whether a node leaves every value as it is: a change of memory layout, or a conversion to the type it has."""
+    if base_name(node.target) == "to" and len(node.all_input_nodes) == 1:
+        here, there = node.meta.get("val"), node.all_input_nodes[0].meta.get("val")
+        return isinstance(here, torch.Tensor) and isinstance(there, torch.Tensor) and here.dtype == there.dtype
     return node.target == torch.ops.aten.contiguous.default
 
 

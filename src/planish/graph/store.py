@@ -11,6 +11,7 @@ import json
 import keyword
 import math
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -69,7 +70,8 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
         save_file(tensors, draft, metadata={"planish": json.dumps(document)})
         draft.replace(target)
     except (OSError, SafetensorError) as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink(missing_ok=True)
         raise UserError(
             f"cannot write the graph: {error}", str(target), "free space on the disk, or another place"
         ) from error
