@@ -98,9 +98,9 @@ class Block:
 
     def spread(self, scale: Tensor, shape: Sequence[int]) -> Tensor:
         """Scales of shape `scale_shape(shape)`, or of one number, as they broadcast against `split`."""
-        expected = self.scale_shape(shape)
         if scale.numel() == 1:
-            return scale.reshape(())
+            return scale.reshape(()) if scale.dim() else scale
+        expected = self.scale_shape(shape)
         if len(expected) != scale.dim() or any(n not in (1, m) for n, m in zip(scale.shape, expected, strict=True)):
             raise OptionError(
                 f"parameters of shape {tuple(scale.shape)} do not fit a tensor of shape {tuple(shape)}, "

@@ -178,8 +178,8 @@ class Format:
         if self.scale is None or self.is_dynamic:
             return ()
         if x is not None:
-            _check_float(x)
-            low, high = ranges(x.detach(), self.block or TENSOR, self._one_sided)
+            x = _real(x)
+            low, high = ranges(x, self.block or TENSOR, self._one_sided)
         elif low is None or high is None:
             raise OptionError("parameters need a tensor, or both low and high", "parameters", "parameters(x)")
         elif self.rule == "mse":
@@ -193,7 +193,7 @@ class Format:
             return ()
         low, high = ranges(x, self.block or TENSOR, self._one_sided)
         bound = torch.finfo(torch.float32).max
-        return self._parameters(low.clamp_(-bound, bound), high.clamp_(-bound, bound), x)
+        return self._parameters(low.clamp(-bound, bound), high.clamp(-bound, bound), x)
 
     @property
     def _one_sided(self) -> bool:
@@ -243,18 +243,18 @@ class Format:
             seed: For stochastic rounding; None draws from torch's global generator.
 
         Returns:
-            A new tensor of the shape and type of `x`.
+            A new tensor of the shape and type of `x`, without a gradient: that is what `planish::cast` adds.
 
         Raises:
             DataError: `x` is not floating point.
             OptionError: The parameters are not those of this format, or do not fit `x`.
         """
-        _check_float(x)
+        x = _real(x)
         return self._cast(x, self._given(x, parameters), seed).to(x.dtype)
 
     def encode(self, x: Tensor, parameters: Sequence[Tensor] | None = None, seed: int | None = None) -> Codes:
         """The integer codes of `x`; arguments and errors as for `cast`, and a DataError for a NaN scale."""
-        _check_float(x)
+        x = _real(x)
         given = self._given(x, parameters)
         if parameters and any(p.isnan().any() for p in given):
             raise DataError(f"a scale of {self} is NaN", "parameters")
@@ -277,6 +277,7 @@ class Format:
 
     def inside(self, x: Tensor, parameters: Sequence[Tensor] | None = None) -> Tensor:
         """Where `x` lies between the lowest and the highest number that the format holds at these parameters (bool)."""
+        x = _real(x)
         given, block = self._given(x, parameters), self.block or TENSOR
         parts = block.split(x.to(self._kind(x)))
         if self.scale is not None:
@@ -289,11 +290,11 @@ class Format:
 
     def _given(self, x: Tensor, parameters: Sequence[Tensor] | None) -> Parameters:
         if parameters is None or (self.is_dynamic and not parameters):
-            return self._measure(x.detach())
+            return self._measure(x)
         if len(parameters) != len(self.levels):
             wanted = ", ".join(name for name, _ in self.levels) or "none"
             raise OptionError(f"{self} takes the parameters ({wanted}), not {len(parameters)}", "parameters")
-        return tuple(parameters)
+        return tuple(p.detach() if p.requires_grad else p for p in parameters)
 
     def _kind(self, x: Tensor) -> torch.dtype:
         return torch.float64 if x.dtype == torch.float64 or self.element.wide else torch.float32
@@ -334,9 +335,10 @@ class Format:
         return block.join(block.split(values) * self._scale(parameters, values.shape, values.dtype), values.shape)
 
 
-def _check_float(x: Tensor) -> None:
+def _real(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         raise DataError(f"a format rounds real numbers, not {x.dtype}", hint="x.float()")
+    return x.detach() if x.requires_grad else x
 
 
 def _one_of(name: str, value: str, accepted: Sequence[str]) -> None:
