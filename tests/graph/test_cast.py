@@ -56,13 +56,14 @@ def test_compiles_as_one_graph_and_backward() -> None:
     assert torch.equal(found, expected)
 
 
-@pytest.mark.parametrize("gradient", ["straight-through", "clipped", "lsq"])
-@pytest.mark.parametrize("text", ["int8@channel0", "int4@g4", "e4m3@channel0*float32", "uint8@tensor"])
+@pytest.mark.parametrize(
+    ("text", "gradient"),
+    [("int8@channel0", "straight-through"), ("int4@g4", "lsq"), ("uint8@tensor", "clipped"), ("e4m3*float32", "lsq")],
+)
 def test_keeps_the_promises_of_an_operator(text: str, gradient: str) -> None:
-    x = torch.randn(6, 8)
+    x = torch.randn(8, 6).t()
     parameters = [p.requires_grad_() if p.is_floating_point() else p for p in get(text).parameters(x)]
-    for y in (x, x.t().contiguous().t(), x[:, :8:1]):
-        torch.library.opcheck(op.default, (y.clone().requires_grad_(), parameters, text, gradient))
+    torch.library.opcheck(op.default, (x.clone().requires_grad_(), parameters, text, gradient))
 
 
 def test_keeps_strides_and_type() -> None:

@@ -99,7 +99,10 @@ class Float(Element):
         overflow: Overflow = "saturate",
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        if not (x.dtype == torch.float32 and self.exponent == 8 and self.mantissa == 23):
+        all_of_float32 = x.dtype == torch.float32 and self == FLOAT32
+        if all_of_float32 and overflow == "infinity":
+            return x
+        if not all_of_float32:
             step = power_of_two(x, 2.0**self.emin, 2.0**self.emax).mul_(2.0**-self.mantissa)
             x = round_(x.div_(step), rounding, generator).mul_(step)  # exact: step is a power of two
         if overflow == "infinity":
