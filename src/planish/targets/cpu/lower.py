@@ -1,0 +1,171 @@
+"""Graph -> ONNX: one lowering for every engine that reads ONNX.
+
+Each operation is written by its rule in `rules/`. An operation without a rule is decomposed by PyTorch, once, and its
+parts are lowered in its place. Names of inputs and outputs are the user's; dynamic sizes keep their names.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import onnx
+import torch
+from onnx import helper
+from torch import fx
+from torch._decomp import core_aten_decompositions
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from planish.errors import EngineError
+from planish.formats import Format
+from planish.graph import Graph, Node
+from planish.graph.operators import is_guard
+from planish.graph.ops import base_name
+from planish.graph.shapes import size_text
+from planish.targets.base import Unsupported
+from planish.targets.cpu.builder import OPSET, TYPES, Builder
+from planish.targets.cpu.rules import RULES
+from planish.targets.cpu.signature import output_names
+
+_VIEWS = frozenset(
+    {"view", "reshape", "slice", "select", "transpose", "permute", "unsqueeze", "squeeze", "expand", "t"}
+)
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """An ONNX model and what could not be written.
+
+    Attributes:
+        model: The model; None if anything is unsupported.
+        unsupported: Each operation without an ONNX form, with the reason.
+    """
+
+    model: onnx.ModelProto | None
+    unsupported: tuple[Unsupported, ...]
+
+
+def lower(
+    graph: Graph, fixed: Mapping[str, int] | None = None, skips: Callable[[Format], bool] = lambda _: False
+) -> Lowered:
+    """Write a graph as ONNX.
+
+    Args:
+        graph: The graph; its casts become QuantizeLinear and DequantizeLinear, or integer tables.
+        fixed: Sizes that will not vary, by the user's name; the others stay dynamic.
+        skips: Formats of activations that the engine rounds to by itself.
+    """
+    b = Builder(graph, fixed, skips)
+    refused: list[Unsupported] = []
+    inputs = []
+    for node in graph.fx.nodes:
+        if node.op == "placeholder":
+            b.set(node, b.name(node.name))
+            if isinstance(node.meta.get("val"), torch.Tensor):
+                inputs.append(_declare(b, node, b.value(node)))
+        elif node.op == "call_function" and not is_guard(node.target) and b.known(node) is None:
+            b.scope = Node(graph, node).path
+            refused += _write(b, node)
+    if refused:
+        return Lowered(None, tuple(refused))
+    outputs, results = [], _results(graph.fx.output_node())
+    for name, node in zip(output_names(graph), results, strict=True):
+        made = b.name(name)
+        b.nodes.append(helper.make_node("Identity", [b.value(node)], [made], name=made))
+        outputs.append(_declare(b, node, made))
+    used = {name for node in b.nodes for name in node.input}
+    constants = [tensor for name, tensor in b.constants.items() if name in used]
+    proto = helper.make_graph(b.nodes, "planish", inputs, outputs, constants)
+    opsets = [helper.make_opsetid(domain, OPSET if not domain else 1) for domain in sorted(b.domains | {""})]
+    return Lowered(helper.make_model(proto, opset_imports=opsets, ir_version=10, producer_name="planish"), ())
+
+
+def _results(output: fx.Node) -> list[fx.Node]:
+    """The tensors that the model returns, in order; None and numbers are part of the structure."""
+    flat = output.args[0] if isinstance(output.args[0], list | tuple) else [output.args[0]]
+    return [node for node in flat if isinstance(node, fx.Node) and isinstance(node.meta.get("val"), torch.Tensor)]
+
+
+def _declare(b: Builder, node: fx.Node, name: str) -> onnx.ValueInfoProto:
+    value = node.meta["val"]
+    sizes = [
+        known if known is not None else str(size_text(size, b.graph.symbols))
+        for known, size in zip(b.shape_of(node), value.shape, strict=True)
+    ]
+    return helper.make_tensor_value_info(name, TYPES[value.dtype], sizes)
+
+
+def _write(b: Builder, node: fx.Node) -> Iterator[Unsupported]:
+    """Write one operation, or its parts; yields what cannot be."""
+    name = base_name(node.target)
+    in_place = name.endswith("_") and not name.endswith("__") and name[:-1] in RULES
+    rule = RULES.get(name[:-1] if in_place else name)
+    value = node.meta.get("val")
+    try:
+        if isinstance(value, torch.SymInt | int) and b.size_of(node) is not None:
+            return
+        if in_place and base_name(node.args[0].target) in _VIEWS:
+            raise LookupError("it writes into a view of another tensor")
+        if isinstance(value, torch.Tensor) and value.dtype not in TYPES:
+            raise LookupError(f"ONNX has no tensors of {value.dtype}")
+        if rule is not None:
+            b.set(node, rule(b, node))
+            if in_place:
+                b.set(node.args[0], b.value(node))
+        else:
+            _decompose(b, node)
+    except LookupError as error:
+        yield Unsupported(Node(b.graph, node).path, name, str(error.args[0] if error.args else error))
+        b.set(node, "")  # so that what reads it is judged by itself
+
+
+def _decompose(b: Builder, node: fx.Node) -> None:
+    """Let PyTorch express an operation by simpler ones, and write those.
+
+    Raises:
+        LookupError: PyTorch has no decomposition, or one of the parts has no rule either.
+    """
+    if not isinstance(node.target, torch._ops.OpOverload):
+        raise LookupError("it is not a tensor operation")
+    sources = [source for source in node.all_input_nodes if isinstance(source.meta.get("val"), torch.Tensor)]
+    if any(not isinstance(source.meta.get("val"), torch.Tensor) for source in node.all_input_nodes):
+        raise LookupError("there is no ONNX form for it with sizes that vary")
+
+    def call(*tensors: torch.Tensor) -> Any:
+        places = dict(zip(sources, tensors, strict=True))
+        args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), places.__getitem__)
+        return node.target(*args, **kwargs)  # type: ignore[operator]
+
+    table = {op: f for op, f in core_aten_decompositions().items() if base_name(op) not in RULES}
+    try:
+        parts = make_fx(call, decomposition_table=table, tracing_mode="real")(*[s.meta["val"] for s in sources]).graph
+    except Exception as error:  # torch raises many kinds
+        raise LookupError(f"there is no ONNX form for it, and PyTorch cannot decompose it ({error})") from error
+    calls = [part for part in parts.nodes if part.op == "call_function"]
+    if any(part.target == node.target for part in calls):
+        raise LookupError("there is no ONNX form for it")
+    for part, source in zip([part for part in parts.nodes if part.op == "placeholder"], sources, strict=True):
+        b.set(part, b.value(source))
+    for part in calls:
+        rule = RULES.get(base_name(part.target))
+        if rule is None:
+            raise LookupError(f"there is no ONNX form for its part {base_name(part.target)}")
+        b.set(part, rule(b, part))
+    result = parts.output_node().args[0]
+    b.set(node, tuple(map(b.value, result)) if isinstance(result, list | tuple) else b.value(result))
+
+
+def onnx_model(
+    graph: Graph, fixed: Mapping[str, int] | None = None, skips: Callable[[Format], bool] = lambda _: False
+) -> onnx.ModelProto:
+    """As `lower`, for a graph that is known to have an ONNX form.
+
+    Raises:
+        EngineError: It has none; names the first operation.
+    """
+    lowered = lower(graph, fixed, skips)
+    if lowered.model is None:
+        first = lowered.unsupported[0]
+        raise EngineError(f"{first.op} has no ONNX form: {first.reason}", first.path, "Cpu(engine='inductor')")
+    return lowered.model
