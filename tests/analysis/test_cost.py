@@ -91,7 +91,7 @@ def test_weighted_operations_by_hand(model: nn.Module, shape: tuple[int, ...] | 
     assert of(model, *inputs).total.macs == macs
 
 
-@pytest.mark.filterwarnings("ignore:The tensor attributes self._flat_weights")
+@pytest.mark.filterwarnings("ignore:The tensor attributes")
 @pytest.mark.parametrize(("kind", "gates"), [(nn.LSTM, 4), (nn.GRU, 3), (nn.RNN, 1)])
 def test_recurrent_layers_by_hand(kind: type[nn.Module], gates: int) -> None:
     cost = of(kind(5, 7, num_layers=2, bidirectional=True, batch_first=True), torch.zeros(2, 6, 5))
