@@ -156,7 +156,7 @@ class Run:
             draft.replace(target)
         except OSError as error:
             with suppress(OSError):
-            draft.unlink(missing_ok=True)
+                draft.unlink(missing_ok=True)
             raise UserError(f"cannot write {name}: {error.strerror}", str(target), "free space, or --run DIR") from error
         return target
 
