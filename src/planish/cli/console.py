@@ -1,0 +1,58 @@
+"""What every command shares: how it fails, and how it shows that it is working."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from rich.console import Console
+from rich.markup import escape
+
+from planish.errors import PlanishError
+
+Progress = Callable[[int, int, str], None]
+
+console = Console(highlight=False)
+errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+
+class Stopped(PlanishError):
+    """The user pressed Ctrl-C."""
+
+    exit_code = 130
+
+
+def explain(error: Exception) -> int:
+    """Print one message for a failure, and return the exit code."""
+    if isinstance(error, PlanishError):
+        title = "stopped" if isinstance(error, Stopped) else "error"
+        errors.print(f"[bold red]{title}:[/] {escape(str(error))}")
+        return error.exit_code
+    errors.print(f"[bold red]this is a bug in planish:[/] {escape(f'{type(error).__name__}: {error}')}")
+    errors.print("  try:   the same command with --debug, and report its traceback")
+    return 1
+
+
+@contextmanager
+def working(run: Path) -> Iterator[Progress]:
+    """A bar that shows what is being done, how far it is, and how long it will take.
+
+    Raises:
+        Stopped: On Ctrl-C; says where the measurements made so far are.
+    """
+    from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+    with Bar(*columns, console=console, transient=True) as bar:
+        task = bar.add_task("starting", total=None)
+
+        def progress(done: int, total: int, what: str) -> None:
+            bar.update(task, completed=done, total=total or None, description=escape(what))
+
+        try:
+            yield progress
+        except KeyboardInterrupt as interrupt:
+            hint = "the same command goes on from there" if run.exists() else ""
+            raise Stopped("Ctrl-C", f"what was measured is in {run}" if run.exists() else "nothing was written", hint) from interrupt

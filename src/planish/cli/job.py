@@ -1,0 +1,154 @@
+"""`planish demo | analyze | compress | build | bench | report`: the main job and its parts."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.markup import escape
+
+from planish.cli.console import console, working
+from planish.record import Run
+
+Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name, directory, hub id, file, or file.py:function.")]
+RunDir = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Run folder [default: runs/MODEL].")]
+Trust = Annotated[bool, typer.Option("--trust", help="Allow a .pt2 file, whose loader can run code from it.")]
+RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="TOML or JSON [default: int8].")]
+TargetName = Annotated[str, typer.Option("--target", metavar="NAME", help="See planish targets.")]
+Engine = Annotated[str | None, typer.Option(metavar="NAME", help="Force one engine [default: the fastest].")]
+Threads = Annotated[int, typer.Option(min=1, help="Threads to build and time for.")]
+Data = Annotated[str | None, typer.Option("--data", metavar="FILE.PY:FUNCTION", help="Replaces the task's data.")]
+Metric = Annotated[str | None, typer.Option("--metric", help="A name or file.py:function; replaces the task's metric.")]
+
+
+def demo(run: RunDir = None, threads: Threads = 1) -> None:
+    """Run the main job on a real sentence encoder and real sentences, in a minute or two.
+
+    MiniLM-L6: capture, analyze, quantize, build, measure, judge, report.
+    """
+    console.print("[bold]MiniLM-L6[/], a sentence encoder of 22.6 M parameters, judged on 500 human-rated sentences")
+    compress("minilm", run=run or Path("runs/demo"), threads=threads)
+
+
+def analyze(
+    model: Model, run: RunDir = None, depth: Annotated[int, typer.Option(min=1, help="Levels of modules to show.")] = 2, trust: Trust = False
+) -> None:
+    """Show where the time and the bytes of a model go.
+
+    planish analyze minilm
+    planish analyze my_model.py:make --depth 3
+    """
+    folder = run or _folder(model)
+    with working(folder) as progress:
+        progress(0, 0, "loading PyTorch and the model")
+        from planish import flow
+        from planish.analysis import peaks
+
+        source = flow.resolve(model, trust)
+        record = Run(folder)
+        flow.begin(record, source)
+        cost = flow.analyze(record, source, progress)
+    console.print(cost.table(depth, peaks()))
+    _finish(record)
+
+
+def compress(
+    model: Model,
+    run: RunDir = None,
+    recipe: RecipeFile = None,
+    target: TargetName = "cpu",
+    engine: Engine = None,
+    threads: Threads = 1,
+    data: Data = None,
+    metric: Metric = None,
+    trust: Trust = False,
+) -> None:
+    """Make a model smaller and faster, measure it, and judge it on its task's data.
+
+    planish compress minilm
+    planish compress my_model.py:make --recipe recipe.toml --threads 2 --run runs/mine
+    """
+    folder = run or _folder(model)
+    with working(folder) as progress:
+        progress(0, 0, "loading PyTorch and the model")
+        from planish import flow
+
+        chosen = flow.read_recipe(recipe)
+        built = flow.choose_target(target, engine, threads)
+        source = flow.resolve(model, trust, data, metric)
+        record = Run(folder)
+        flow.compress(record, source, chosen, built, progress)
+    _finish(record)
+
+
+def build(
+    model: Model, run: RunDir = None, target: TargetName = "cpu", engine: Engine = None, threads: Threads = 1, trust: Trust = False
+) -> None:
+    """Build a model for a target as it is, without a recipe.
+
+    planish build resnet18 --engine openvino
+    planish build small.planish --threads 2
+    """
+    folder = run or _folder(model)
+    with working(folder) as progress:
+        progress(0, 0, "loading PyTorch and the model")
+        from planish import flow
+
+        built = flow.choose_target(target, engine, threads)
+        source = flow.resolve(model, trust)
+        record = Run(folder)
+        flow.begin(record, source)
+        flow.build_and_judge(record, source, source.graph, built, progress)
+    _finish(record)
+
+
+def bench(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with an artifact.")]) -> None:
+    """Time the artifact of a run once more.
+
+    planish bench runs/demo
+    """
+    with working(run) as progress:
+        progress(0, 0, "loading the artifact")
+        from planish import flow
+
+        record = flow.bench(run, progress)
+    _finish(record)
+
+
+def report(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder, complete or not.")],
+    open_page: Annotated[bool, typer.Option("--open", help="Open the page in the browser.")] = False,
+) -> None:
+    """Write the page of a run, and say the same in ten lines.
+
+    planish report runs/demo --open
+    """
+    from planish.report import write
+
+    write(run)
+    _say(Run(run))
+    if open_page:
+        typer.launch((run / "report.html").resolve().as_uri())
+
+
+def _folder(model: str) -> Path:
+    """`runs/` and the model's last word: "minilm", "make" of `file.py:make`, "small" of `small.planish`."""
+    return Path("runs") / (Path(model.rpartition(":")[2]).stem or "model")
+
+
+def _finish(run: Run) -> None:
+    from planish.errors import MissingExtra
+    from planish.report import write
+
+    try:
+        write(run.path)
+    except MissingExtra as error:
+        console.print(f"[yellow]no page:[/] {escape(str(error))}")
+    _say(run)
+
+
+def _say(run: Run) -> None:
+    from planish.report.terminal import summary
+
+    console.print(summary(run))
