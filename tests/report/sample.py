@@ -207,10 +207,22 @@ def engines() -> Iterator[Measurement]:
 
 
 ENVIRONMENT = {
-    "time": "2026-11-21T05:02:11+00:00", "command": COMMAND, "seed": 0, "python": "3.11.7", "system": "Linux 6.8",
-    "cpu": "AMD EPYC 7B13", "cpu_features": ["avx2", "fma", "f16c"], "cores": 2,
-    "versions": {"planish": "0.1.0", "torch": "2.13.0", "numpy": "2.4.6", "onnxruntime": "1.22.0", "openvino": "2026.0.0"},
-}  # fmt: skip
+    "time": "2026-11-21T05:02:11+00:00",
+    "command": COMMAND,
+    "seed": 0,
+    "python": "3.11.7",
+    "system": "Linux 6.8",
+    "cpu": "AMD EPYC 7B13",
+    "cpu_features": ["avx2", "fma", "f16c"],
+    "cores": 2,
+    "versions": {
+        "planish": "0.1.0",
+        "torch": "2.13.0",
+        "numpy": "2.4.6",
+        "onnxruntime": "1.22.0",
+        "openvino": "2026.0.0",
+    },
+}
 RECIPE = """[[steps]]
 pass = "smooth"
 alpha = 0.85

@@ -125,7 +125,7 @@ def test_a_layer_selected_anywhere_is_selected_everywhere(browser: Any, run: Any
         "document.querySelector(`tr[data-layer='${id}']`).click()",
     ):
         browser.execute_script(f"const id = '{LAYER}'; {click}")
-        assert _selected(browser) == dict.fromkeys(("tree", "roofline", "maps", "table"), [LAYER])
+        assert _selected(browser) == {part: [LAYER] for part in ("tree", "roofline", "maps", "table")}
         assert LAYER in browser.find_element("id", "selected").text
         browser.find_element("id", "clear").click()
         assert not any(_selected(browser).values())
@@ -148,6 +148,20 @@ def test_a_module_selects_the_layers_below_it(browser: Any, run: Any) -> None:
     browser.execute_script("select('encoder.layer.2')")
     assert {name.startswith("encoder.layer.2.") for name in _selected(browser)["table"]} == {True}
     assert len(_selected(browser)["maps"]) == 6
+
+
+def test_a_module_is_entered_and_left(browser: Any, run: Any) -> None:
+    _open(browser, run.path)
+    browser.get_log("browser")
+    tree = "document.getElementById('tree')"
+    point = "{points: [{customdata: 'encoder.layer.2'}], nextLevel: 'encoder.layer.2'}"
+    browser.execute_script(f"{tree}.emit('plotly_treemapclick', {point})")
+    assert browser.find_element("id", "trail").text == "MiniLM-L6-v2 / encoder.layer / layer 2"
+    assert browser.execute_script(f"return {tree}.data[0].level") == "encoder.layer.2"
+    browser.find_element("css selector", "#trail button").click()
+    assert not browser.find_element("id", "trail").is_displayed()
+    assert not any(_selected(browser).values())
+    assert browser.get_log("browser") == []
 
 
 def test_the_tree_is_colored_by_precision_on_request(browser: Any, run: Any) -> None:

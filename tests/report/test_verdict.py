@@ -1,3 +1,4 @@
+# ruff: noqa: RUF001  (× is what the page says)
 from __future__ import annotations
 
 import pytest

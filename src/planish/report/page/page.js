@@ -37,6 +37,27 @@ function select(id) {
   describe();
 }
 
+// Shows the tree below one module, and selects that module; undefined is the whole model.
+function enter(id) {
+  state.level = id;
+  state.selected = null;
+  select(id ?? null);
+  const nodes = new Map(D.tree.map((n) => [n.id, n]));
+  const above = [];
+  for (let n = nodes.get(id); n && n.id !== ""; n = nodes.get(n.parent)) above.unshift(n);
+  const trail = document.getElementById("trail");
+  trail.hidden = id === undefined;
+  trail.replaceChildren(
+    ...[D.tree[0], ...above].flatMap((n, i) => {
+      const last = i === above.length;
+      const step = document.createElement(last ? "span" : "button");
+      step.textContent = n.label;
+      step.addEventListener("click", () => last || enter(n.id || undefined));
+      return i ? [" / ", step] : [step];
+    })
+  );
+}
+
 // The panel at the foot: what is known about the selected layer, or about the layers of the selected module.
 function describe() {
   const panel = document.getElementById("selection");
@@ -81,13 +102,8 @@ function listen() {
   at("tree")?.on?.("plotly_treemapclick", (event) => {
     const point = event.points[0];
     const layer = D.layers.some((l) => l.id === point.customdata);
-    if (layer) {
-      select(point.customdata);
-    } else {
-      state.level = event.nextLevel === "/" ? undefined : event.nextLevel;
-      state.selected = null;
-      select(point.customdata === "" || state.level === undefined ? null : point.customdata);
-    }
+    if (layer) select(point.customdata);
+    else enter(event.nextLevel === "/" ? undefined : event.nextLevel);
     return false; // the figure is a function of the state: plotly must not keep a level of its own
   });
   at("roofline")?.on?.("plotly_click", (event) => select(event.points[0].customdata));
@@ -138,6 +154,7 @@ unpack()
     draw();
     listen();
     document.documentElement.dataset.ready = "yes";
+    performance.mark("ready");
   })
   .catch((error) => {
     for (const plot of document.querySelectorAll(".plot")) plot.innerHTML = '<p class="failed">This browser cannot draw the figure; the numbers are in the tables.</p>';

@@ -79,6 +79,11 @@ function rooflineFigure(D, t, state) {
       [`<b>${plain(d.layer.id)}</b> ${plain(d.layer.op)}`, `${d.flops[1]} in ${d.time[1]}, ${d.intensity[1]}`,
         d.layer.v["roofline_time original"] && `${d.layer.v["roofline_time original"][1]} at the roof (modeled)`].filter(Boolean).join("<br>")),
     hoverinfo: "text",
+    error_y: {
+      type: "data", symmetric: false, width: 0, thickness: 1, color: t.faint,
+      array: some.map((d) => (d.time[2] > 0 ? d.flops[0] / d.time[2] - d.y : 0)),
+      arrayminus: some.map((d) => (d.time[3] > 0 ? d.y - d.flops[0] / d.time[3] : 0)),
+    },
     marker: {
       color,
       symbol,

@@ -60,7 +60,7 @@ function treeFigure(D, t, state) {
           cornerradius: 2,
         },
         tiling: { packing: "squarify", squarifyratio: state.narrow ? 1 : 1.6, pad: 1 },
-        pathbar: { visible: state.level !== undefined && state.level !== "/", thickness: 20, textfont: { color: t.soft, size: 11.5 } },
+        pathbar: { visible: false }, // the page has its own trail
         root: { color: "rgba(0,0,0,0)" },
         sort: false, // in order of execution
       },
