@@ -46,12 +46,12 @@ def verify(graph: Graph) -> None:
 
 def _verify_cast(node: Node, where: str) -> None:
     try:
-        format = node.format
+        fmt = node.format
     except PlanishError as error:
         raise GraphError(f"a cast has a format that cannot be read: {error.what}", where) from error
-    assert format is not None
+    assert fmt is not None
     given = node.args[1]
-    expected = () if format.is_dynamic else format.levels
+    expected = () if fmt.is_dynamic else fmt.levels
     if len(given) != len(expected):
         names = ", ".join(name for name, _ in expected) or "none"
-        raise GraphError(f"{format} takes {len(expected)} parameters ({names}), not {len(given)}", where)
+        raise GraphError(f"{fmt} takes {len(expected)} parameters ({names}), not {len(given)}", where)

@@ -23,8 +23,16 @@ def to_text(graph: Graph) -> str:
 def _row(node: Node) -> tuple[str, str, str, str, str]:
     shape = "×".join(map(str, node.shape)) if node.shape else "scalar" if node.shape == () else _symbol(node.value)
     kind = str(node.format) if node.format else str(node.dtype or "").removeprefix("torch.")
-    reads = ", ".join(source.name for source in node.inputs)
+    reads = ", ".join(_source(source, node.path) for source in node.inputs)
     return node.name, f"{node.op}({reads})" if node.kind == "call" else node.op, shape, kind, node.path
+
+
+def _source(source: Node, path: str) -> str:
+    """What is read: another node's name, or a tensor's own, relative to the module that reads it (".weight")."""
+    if source.kind != "tensor":
+        return source.name
+    name = str(source.target)
+    return name.removeprefix(path) if path and name.startswith(f"{path}.") else name
 
 
 def _symbol(value: Any) -> str:
