@@ -99,7 +99,8 @@ class Meter:
     ) -> list[NodeCost]:
         """The branch of a `torch.cond` that does more, and the storage of both: which one runs is not known."""
         arrays[node.fx] = self._outline(node.value)
-        _, *names, operands = node.fx.args
+        arguments: tuple[Any, ...] = node.fx.args
+        _, *names, operands = arguments
         bodies: list[list[NodeCost]] = []
         for name in names:
             body = self._graph.branches[str(name.target)].graph

@@ -171,7 +171,7 @@ def _bf16_through_f32(n: int) -> Callable[[], object]:
 
 def _int8_mm(n: int) -> Callable[[], object]:
     a, b = (torch.randint(-128, 128, (n, n), dtype=torch.int8) for _ in range(2))
-    return lambda: torch._int_mm(a, b)
+    return lambda: torch.ops.aten._int_mm(a, b)
 
 
 def _int8_onednn(n: int) -> Callable[[], object]:

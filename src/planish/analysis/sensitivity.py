@@ -24,7 +24,7 @@ from planish.formats import Format, channel, get
 from planish.graph import ROLES, Data, Graph, Node, Progress, Selector, ops
 from planish.record import Measurement
 
-Judge = Callable[[Callable[..., Any], Data], Measurement]
+Judge = metrics.Metric
 
 
 @dataclass(frozen=True)
