@@ -149,8 +149,12 @@ class Recipe:
         )
 
     def to_toml(self) -> str:
-        """The recipe as TOML."""
-        return tomli_w.dumps(self.to_data())
+        """The recipe as TOML, one `[[step]]` a pass."""
+        data = self.to_data()
+        if any(isinstance(value, Mapping) for table in data["step"] for value in table.values()):
+            return tomli_w.dumps(data)
+        head = tomli_w.dumps({"name": self.name}) + "\n" if self.name else ""
+        return head + "\n".join(f"[[step]]\n{tomli_w.dumps(table)}" for table in data["step"])
 
     def to_json(self) -> str:
         """The recipe as JSON."""

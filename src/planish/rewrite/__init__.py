@@ -1,0 +1,7 @@
+"""Exact passes: what comes out computes the same, with less. `Editor.done` removes what nobody reads after each of them."""
+
+from planish.rewrite.batch_norm import FoldBatchNorm
+from planish.rewrite.canonical import Canonicalize
+from planish.rewrite.constants import FoldConstants
+
+__all__ = ["Canonicalize", "FoldBatchNorm", "FoldConstants"]

@@ -1,0 +1,161 @@
+"""Recipes: order, plan, files, errors that name the step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+
+from planish.compress import Quantize, Smooth
+from planish.errors import DataError, OptionError, UnknownName
+from planish.frontends import capture
+from planish.graph import Graph, Pass, ops, path
+from planish.recipe import Recipe, passes
+from planish.rewrite import Canonicalize, FoldBatchNorm
+
+RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
+FULL = Recipe(
+    FoldBatchNorm(),
+    Canonicalize(keep_training=False),
+    Smooth(alpha=0.7, where=ops.linear - path("2")),
+    Quantize(weights="int4@g8", where=path("2"), correct_bias=True),
+    Quantize("int8", "uint8", ranges="percentile", percentile=99.9, max_drop=0.5),
+    Quantize(weights=None, attention="int8"),
+    name="full",
+)
+
+
+@pytest.fixture(scope="module")
+def graph() -> Graph:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.Linear(32, 8))
+    return capture(model.eval(), (torch.randn(4, 16),))
+
+
+def data() -> list:
+    return [((torch.randn(4, 16, generator=torch.Generator().manual_seed(seed)),), {}) for seed in range(4)]
+
+
+def test_passes_run_in_order(graph):
+    recipe = Recipe(Smooth(0.5), Quantize("int4@g8", where="path('2')"), Quantize("int8", "uint8"))
+    seen = []
+    small = recipe(graph, data(), progress=lambda done, total, what: seen.append((done, total, what)))
+    by_hand = graph
+    for step in recipe.steps:
+        by_hand = step(by_hand, data())
+    assert str(small) == str(by_hand)
+    assert seen[-1][:2] == (3000, 3000)
+    assert [done for done, _, _ in seen] == sorted(done for done, _, _ in seen)
+    assert any("quantize" in what for _, _, what in seen)
+
+
+@pytest.mark.parametrize("suffix", [".toml", ".json"])
+def test_files_round_trip(tmp_path, suffix):
+    file = tmp_path / f"recipe{suffix}"
+    FULL.save(file)
+    assert Recipe.load(file) == FULL
+    assert hash(Recipe.load(file)) == hash(FULL)
+
+
+def test_the_file_is_what_a_person_would_write():
+    assert Recipe(Quantize("int8", "uint8", where=ops.linear & ~path("pooler.*"))).to_toml() == (
+        '[[step]]\npass = "quantize"\nactivations = "uint8"\nwhere = "linear & ~path(\'pooler.*\')"\n'
+    )
+
+
+@pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.stem)
+def test_ready_recipes_apply(file):
+    torch.manual_seed(0)
+    if "conv" in file.stem:
+        model = nn.Sequential(nn.Conv2d(3, 16, 3), nn.BatchNorm2d(16), nn.ReLU(), nn.Conv2d(16, 16, 3))
+        inputs = [torch.randn(2, 3, 8, 8) for _ in range(4)]
+    else:
+        model = nn.Sequential(nn.Embedding(50, 32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32))
+        inputs = [torch.randint(50, (4, 8)) for _ in range(4)]
+    graph = capture(model.eval(), (inputs[0],))
+    recipe = Recipe.load(file)
+    assert recipe.name == file.stem
+    assert Recipe.from_data(recipe.to_data()) == recipe
+    plan = recipe.plan(graph)
+    assert plan.bytes_after < 0.4 * plan.bytes_before
+    small = recipe(graph, [((x,), {}) for x in inputs])
+    cosine = nn.functional.cosine_similarity(small(inputs[0]), graph(inputs[0]), dim=-1).mean()
+    assert cosine > (0.99 if "4" in file.stem else 0.999)
+
+
+def test_plan_prints_every_tensor(graph):
+    text = str(Recipe(Smooth(), Quantize("int8", "uint8")).plan(graph))
+    assert "1. smooth" in text
+    assert "2. quantize" in text
+    assert "weight to int8@channel0" in text
+    assert "2,048 B -> 640 B" in text
+    assert text.endswith("in total 3,072 B -> 928 B")
+
+
+def test_errors_name_the_step(graph):
+    recipe = Recipe(Smooth(), Quantize("int8", where="path('nowhere')"))
+    with pytest.raises(OptionError, match=r"step 2 \(quantize\)"):
+        recipe.plan(graph)
+    with pytest.raises(DataError, match=r"step 1 \(smooth\)"):
+        recipe(graph)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("[[step]]\npass = 'quantise'", "did you mean 'quantize'"),
+        ("[[step]]\npass = 'quantise'", "step 1"),
+        ("[[step]]\nweights = 'int8'", "needs the name of its pass"),
+        ("[[step]]\npass = 'quantize'\nwieghts = 'int8'", "did you mean 'weights'"),
+        ("[[step]]\npass = 'smooth'\n[[step]]\npass = 'quantize'\nmax_drop = 'x'", r"step 2 \(quantize\), max_drop"),
+        ("[[step]]\npass = 'quantize'\nweights = 'itn8'", r"step 1 \(quantize\)"),
+        ("[[step]]\npass = 'quantize'\nwhere = '__import__(\"os\")'", "cannot read the selector"),
+        ("[[step]]\npass = 'os:system'", "unknown pass"),
+        ("steps = []", "unknown table 'steps'"),
+        ("", "list of"),
+        ("step = 3", "list of"),
+        ("[[step", "cannot be read"),
+        ("name = 3\n[[step]]\npass = 'smooth'", "name is a text"),
+    ],
+)
+def test_bad_files(tmp_path, text, message):
+    file = tmp_path / "bad.toml"
+    file.write_text(text)
+    with pytest.raises(OptionError, match=message):
+        Recipe.load(file)
+
+
+def test_bad_recipes(tmp_path):
+    with pytest.raises(OptionError, match="one pass or more"):
+        Recipe()
+    with pytest.raises(OptionError, match=r"Quantize\(\.\.\.\)"):
+        Recipe(Quantize)
+    with pytest.raises(OptionError, match="cannot read"):
+        Recipe.load(tmp_path / "absent.toml")
+    with pytest.raises(UnknownName):
+        passes["nothing"]
+
+
+def test_a_pass_nobody_registered_runs_but_has_no_file(graph):
+    @dataclass(frozen=True)
+    class Mine(Pass):
+        def plan(self, graph):
+            return []
+
+        def apply(self, graph, data, progress):
+            return graph
+
+    recipe = Recipe(Mine())
+    assert recipe(graph) is graph
+    with pytest.raises(OptionError, match="not registered"):
+        recipe.to_toml()
+
+
+@pytest.mark.parametrize("name", list(passes))
+def test_every_registered_pass_has_a_default_form(name):
+    recipe = Recipe(passes[name]())
+    assert recipe.to_data() == {"step": [{"pass": name}]}
+    assert Recipe.from_data(recipe.to_data()) == recipe
