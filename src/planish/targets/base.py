@@ -13,8 +13,8 @@ from planish.record import Measurement
 from planish.registry import Registry
 
 Data = Iterable[tuple[Any, ...]]
-Progress = Callable[[str, float], None]
-"""Told what is being done and which share of it is done (0 to 1)."""
+Progress = Callable[[int, int, str], None]
+"""Told how many steps are done, of how many (0 if unknown), and what is being done."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from planish.graph.shapes import size_text
 from planish.targets.base import Unsupported
 from planish.targets.cpu.builder import OPSET, TYPES, Builder
 from planish.targets.cpu.rules import RULES
-from planish.targets.cpu.signature import output_names
+from planish.targets.cpu.signature import Signature, output_nodes
 
 _VIEWS = frozenset(
     {"view", "reshape", "slice", "select", "transpose", "permute", "unsqueeze", "squeeze", "expand", "t"}
@@ -69,8 +69,8 @@ def lower(
             refused += _write(b, node)
     if refused:
         return Lowered(None, tuple(refused))
-    outputs, results = [], _results(graph.fx.output_node())
-    for name, node in zip(output_names(graph), results, strict=True):
+    outputs = []
+    for name, node in zip(Signature.of(graph).outputs, output_nodes(graph), strict=True):
         made = b.name(name)
         b.nodes.append(helper.make_node("Identity", [b.value(node)], [made], name=made))
         outputs.append(_declare(b, node, made))
@@ -79,12 +79,6 @@ def lower(
     proto = helper.make_graph(b.nodes, "planish", inputs, outputs, constants)
     opsets = [helper.make_opsetid(domain, OPSET if not domain else 1) for domain in sorted(b.domains | {""})]
     return Lowered(helper.make_model(proto, opset_imports=opsets, ir_version=10, producer_name="planish"), ())
-
-
-def _results(output: fx.Node) -> list[fx.Node]:
-    """The tensors that the model returns, in order; None and numbers are part of the structure."""
-    flat = output.args[0] if isinstance(output.args[0], list | tuple) else [output.args[0]]
-    return [node for node in flat if isinstance(node, fx.Node) and isinstance(node.meta.get("val"), torch.Tensor)]
 
 
 def _declare(b: Builder, node: fx.Node, name: str) -> onnx.ValueInfoProto:

@@ -1,72 +1,149 @@
-"""Between a model's own arguments and an engine's flat list of named tensors."""
+"""`Signature`: between a model's own arguments and results, and an engine's flat list of named tensors."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch import fx
 from torch.utils import _pytree as pytree
 
 from planish.errors import DataError
 from planish.graph import Graph
+from planish.graph.structure import dump_spec, load_spec, register_structures
 
 
-def input_names(graph: Graph) -> list[str]:
-    """Names of the tensor inputs, flattened, in order."""
-    return [node.name for node in graph.inputs if isinstance(node.value, torch.Tensor)]
+@dataclass(frozen=True)
+class Signature:
+    """How a model is called and what it returns.
+
+    Attributes:
+        inputs: Name of each input, flattened; those that are no tensors, and that the graph has baked in, too.
+        is_tensor: Whether each input is a tensor.
+        sizes: Shape of each input, dynamic sizes by name; empty for what is no tensor.
+        types: Type of each input ("int64"); empty for what is no tensor.
+        outputs: Name of each tensor that is returned.
+        results: Flat results: the number of an output, or a literal in a list of one.
+        in_spec: Structure of `(args, kwargs)`, as text.
+        out_spec: Structure of the result, as text.
+    """
+
+    inputs: tuple[str, ...]
+    is_tensor: tuple[bool, ...]
+    sizes: tuple[tuple[int | str, ...], ...]
+    types: tuple[str, ...]
+    outputs: tuple[str, ...]
+    results: tuple[Any, ...]
+    in_spec: str
+    out_spec: str
+
+    @classmethod
+    def of(cls, graph: Graph) -> Signature:
+        """The signature of a graph."""
+        register_structures()
+        flat, nodes, results = flat_results(graph), [], []
+        for item in flat:
+            if is_tensor(item):
+                results.append(nodes.index(item) if item in nodes else len(nodes))
+                nodes += [item] if item not in nodes else []
+            else:
+                results.append([item])
+        return cls(
+            tuple(node.name for node in graph.inputs),
+            tuple(isinstance(node.value, torch.Tensor) for node in graph.inputs),
+            tuple(node.shape or () for node in graph.inputs),
+            tuple(str(node.dtype or "").removeprefix("torch.") for node in graph.inputs),
+            tuple(_output_names(graph, flat, nodes)),
+            tuple(results),
+            dump_spec(graph.in_spec),
+            dump_spec(graph.out_spec),
+        )
+
+    @classmethod
+    def from_json(cls, fields: Mapping[str, Any]) -> Signature:
+        """The inverse of `dataclasses.asdict` after a round trip through JSON."""
+        tuples = {k: tuple(map(tuple, v)) if k == "sizes" else tuple(v) for k, v in fields.items() if isinstance(v, list)}
+        return cls(**{**fields, **tuples})
+
+    @property
+    def tensor_inputs(self) -> list[str]:
+        """Names of the inputs that are tensors, in order."""
+        return [name for name, kept in zip(self.inputs, self.is_tensor, strict=True) if kept]
+
+    def flatten(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[torch.Tensor]:
+        """The tensors of a call, in the order of `tensor_inputs`.
+
+        Raises:
+            DataError: The call has another structure, type or rank than the model was captured with.
+        """
+        spec = load_spec(self.in_spec, "the artifact")
+        leaves, given = pytree.tree_flatten((tuple(args), dict(kwargs)))
+        if given != spec:
+            named = dict(zip(self.inputs, args, strict=False)) | dict(kwargs)
+            if len(args) + len(kwargs) != len(self.inputs) or named.keys() != set(self.inputs):
+                raise DataError(
+                    f"the call has {len(leaves)} inputs in another structure than the model was captured with",
+                    ", ".join(self.inputs),
+                    "call it as in example_inputs",
+                )
+            leaves = [named[name] for name in self.inputs]
+        tensors = []
+        for name, leaf, kept, size, kind in zip(
+            self.inputs, leaves, self.is_tensor, self.sizes, self.types, strict=True
+        ):
+            if not kept:
+                continue
+            tensor = torch.as_tensor(leaf)
+            if tensor.dim() != len(size) or tensor.dtype != getattr(torch, kind) or not _fits(tensor.shape, size):
+                raise DataError(
+                    f"{name} is {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}",
+                    name,
+                    f"give it {kind} of shape ({', '.join(map(str, size))})",
+                )
+            tensors.append(tensor)
+        return tensors
+
+    def unflatten(self, tensors: Sequence[torch.Tensor]) -> Any:
+        """The model's own result structure."""
+        leaves = [item[0] if isinstance(item, list) else tensors[item] for item in self.results]
+        return pytree.tree_unflatten(leaves, load_spec(self.out_spec, "the artifact"))
 
 
-def output_names(graph: Graph) -> list[str]:
-    """A name for each tensor that the model returns: its place in the output structure, "output" where it is alone."""
+def _fits(shape: Sequence[int], size: Sequence[int | str]) -> bool:
+    return all(isinstance(wanted, str) or have == wanted for have, wanted in zip(shape, size, strict=True))
+
+
+def is_tensor(item: Any) -> bool:
+    """Whether a flat result is a tensor that the graph computes."""
+    return isinstance(item, fx.Node) and isinstance(item.meta.get("val"), torch.Tensor)
+
+
+def flat_results(graph: Graph) -> list[Any]:
+    """What a graph returns, flattened: nodes and literals."""
     flat = graph.fx.output_node().args[0]
-    flat = list(flat) if isinstance(flat, list | tuple) else [flat]
-    paths = _paths(graph, len(flat))
-    kept = [
-        path
-        for path, node in zip(paths, flat, strict=True)
-        if isinstance(node, torch.fx.Node) and isinstance(node.meta.get("val"), torch.Tensor)
-    ]
-    return ["output"] if len(kept) == 1 and not kept[0] else [path or f"output_{i}" for i, path in enumerate(kept)]
+    return list(flat) if isinstance(flat, list | tuple) else [flat]
 
 
-def _paths(graph: Graph, count: int) -> list[str]:
+def output_nodes(graph: Graph) -> list[fx.Node]:
+    """The tensors that a graph returns, each once, in order."""
+    return list(dict.fromkeys(item for item in flat_results(graph) if is_tensor(item)))
+
+
+def _output_names(graph: Graph, flat: list[Any], nodes: list[fx.Node]) -> list[str]:
+    """The place of each output in the structure ("last_hidden_state"); "output" where it is alone."""
+    if len(flat) == 1:
+        return ["output"] * len(nodes)
     try:
-        tree = pytree.tree_unflatten(list(range(count)), graph.out_spec)
-        keyed = pytree.tree_flatten_with_path(tree)[0]
-    except (ValueError, TypeError, AttributeError):  # a structure that only holds tensors
-        return [f"output_{i}" for i in range(count)]
-    names = ["_".join(str(_key(step)) for step in path) for path, _ in keyed]
-    return [name if not name or not name[0].isdigit() else f"output_{name}" for name in names]
+        keyed = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(len(flat))), graph.out_spec))[0]
+        paths = ["_".join(str(_key(step)) for step in path) for path, _ in keyed]
+    except (ValueError, TypeError, AttributeError):  # a structure that holds nothing but tensors
+        paths = [str(place) for place in range(len(flat))]
+    taken = {node.name for node in graph.inputs}
+    names = [paths[flat.index(node)] for node in nodes]
+    return [f"output_{name}" if name[:1].isdigit() or name in taken else name for name in names]
 
 
 def _key(step: Any) -> Any:
     return next(getattr(step, field) for field in ("key", "idx", "name") if hasattr(step, field))
-
-
-def flatten_inputs(graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
-    """The tensors of a call, in the order of `input_names`.
-
-    Raises:
-        DataError: The call has another structure than the example inputs.
-    """
-    leaves, spec = pytree.tree_flatten((args, kwargs))
-    if len(leaves) != len(graph.inputs) or spec != graph.in_spec:
-        ordered = _reordered(graph, args, kwargs)
-        if ordered is None:
-            raise DataError(
-                f"the call has {len(leaves)} inputs in another structure than the model was captured with",
-                ", ".join(input_names(graph)),
-                "call it as in example_inputs",
-            )
-        leaves = ordered
-    pairs = zip(graph.inputs, leaves, strict=True)
-    return [torch.as_tensor(leaf) for node, leaf in pairs if isinstance(node.value, torch.Tensor)]
-
-
-def _reordered(graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any] | None:
-    """Leaves of a call that names its arguments where the capture did not, or the other way round."""
-    names = [node.name for node in graph.inputs]
-    own_args, own_kwargs = graph.example
-    flat = len(pytree.tree_leaves(graph.example)) == len(own_args) + len(own_kwargs) == len(names)
-    given = dict(zip(names, args, strict=False)) | kwargs
-    return [given[name] for name in names] if flat and given.keys() == set(names) else None

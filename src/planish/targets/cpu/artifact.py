@@ -1,0 +1,166 @@
+"""`CpuArtifact`: a compiled model with the signature of the original, and the folder it is kept in."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from planish.errors import DataError, UntrustedFile, UserError
+from planish.record import Measurement, environment
+from planish.targets.cpu.engine import ENGINES, Compiled, Options
+from planish.targets.cpu.readme import readme
+from planish.targets.cpu.signature import Signature
+from planish.targets.cpu.timing import interleaved
+
+_NOTE = "artifact.json"
+_FILES = frozenset({"model.onnx", "model.planish", "openvino.json"})
+
+
+@dataclass
+class CpuArtifact:
+    """A model compiled by one engine.
+
+    Attributes:
+        engine: The engine's name.
+        compiled: The compiled model.
+        signature: How it is called.
+        options: Threads and fixed sizes.
+        precision: What its weights and activations are ("int8", "f32").
+        example: Example inputs, `(args, kwargs)`, for timing; None for a loaded artifact.
+        measurements: What was measured while it was chosen.
+        path: The folder, once saved.
+    """
+
+    engine: str
+    compiled: Compiled
+    signature: Signature
+    options: Options
+    precision: str = "f32"
+    example: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    measurements: Sequence[Measurement] = field(default_factory=list)
+    path: Path | None = None
+
+    @property
+    def label(self) -> str:
+        """Engine and precision, as reports call it."""
+        return f"{self.engine} {self.precision}"
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of its model files."""
+        return sum(map(len, self.compiled.files.values()))
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run once; arguments and result are those of the original model.
+
+        Raises:
+            DataError: The arguments do not fit the signature.
+            EngineError: The engine fails.
+        """
+        return self.signature.unflatten(self.compiled(self.signature.flatten(args, kwargs)))
+
+    def measure(self, seconds: float = 1.0) -> list[Measurement]:
+        """Time the example call, and read which precisions ran."""
+        if self.example is None:
+            raise DataError("a loaded artifact has no example inputs", hint="time art(x) with inputs of your own")
+        tensors = self.signature.flatten(*self.example)
+        times = interleaved({self.label: lambda: self.compiled(tensors)}, seconds)[self.label]
+        return [latency(self, "chosen", times, tensors), *facts(self, tensors)]
+
+    def generate(self, input_ids: torch.Tensor, max_new_tokens: int, **options: Any) -> torch.Tensor:
+        """Greedy text generation; see `planish.targets.cpu.generate`."""
+        from planish.targets.cpu.generate import generate
+
+        return generate(self, input_ids, max_new_tokens, **options)
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the model files, `artifact.json` and a README whose ten lines run the model without Planish.
+
+        Raises:
+            UserError: The disk refused; what the folder held before is still there.
+        """
+        target, draft = Path(folder), Path(f"{os.fspath(folder).rstrip(os.sep)}.draft")
+        note = {
+            "format": 1,
+            "engine": self.engine,
+            "precision": self.precision,
+            "options": asdict(self.options),
+            "signature": asdict(self.signature),
+            "files": sorted(self.compiled.files),
+            "version": importlib.metadata.version("planish"),
+            "environment": environment(),
+        }
+        try:
+            draft.mkdir(parents=True, exist_ok=True)
+            for name, content in self.compiled.files.items():
+                (draft / name).write_bytes(content)
+            (draft / _NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+            (draft / "README.md").write_text(readme(self.engine, self.signature, self.options), encoding="utf-8")
+            target.mkdir(parents=True, exist_ok=True)
+            for file in draft.iterdir():
+                file.replace(target / file.name)
+        except OSError as error:
+            raise UserError(f"cannot save the artifact: {error.strerror}", str(target), "free space, or another folder") from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        self.path = target
+        return target
+
+
+def latency(artifact: CpuArtifact, role: str, times: Any, tensors: Sequence[torch.Tensor]) -> Measurement:
+    """The row of a timing."""
+    details = {
+        "role": role,
+        "engine": artifact.engine,
+        "precision": artifact.precision,
+        "threads": artifact.options.threads,
+        "batch": int(tensors[0].shape[0]) if tensors and tensors[0].dim() else 1,
+        "shape": [list(tensor.shape) for tensor in tensors],
+    }
+    return timing_row(artifact.label, times, details)
+
+
+def timing_row(label: str, times: Any, details: Mapping[str, Any]) -> Measurement:
+    """Median and quartiles of some times in seconds."""
+    low, middle, high = (float(t) for t in torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)))
+    return Measurement("latency", middle, "s", "measured", (low, high), label, details=details)
+
+
+def facts(artifact: CpuArtifact, tensors: Sequence[torch.Tensor]) -> list[Measurement]:
+    """Which precisions ran, and the size of the file."""
+    ran = artifact.compiled.executed_precisions(tensors)
+    rows = [
+        Measurement("executed_precision", share, "1", "measured", subject=artifact.label, details={"precision": name, "of": "time"})
+        for name, share in ran.items()
+    ]
+    return [*rows, Measurement("size", artifact.nbytes, "B", "exact", subject=artifact.label)]
+
+
+def load(folder: str | os.PathLike[str]) -> CpuArtifact:
+    """Read what `save` wrote. Nothing in the folder is executed.
+
+    Raises:
+        UntrustedFile: The folder is no artifact, is damaged, or names files or engines outside the allow-list.
+    """
+    path = Path(folder)
+    try:
+        note = json.loads((path / _NOTE).read_text(encoding="utf-8"))
+        names = [str(name) for name in note["files"]]
+        if not _FILES.issuperset(names):
+            raise UntrustedFile(f"the artifact names the file {sorted(set(names) - _FILES)[0]!r}", str(path / _NOTE))
+        files = {name: (path / name).read_bytes() for name in names}
+        signature = Signature.from_json(note["signature"])
+        options, engine = Options(int(note["options"]["threads"]), dict(note["options"]["fixed"])), str(note["engine"])
+        precision = str(note["precision"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UntrustedFile(f"this is no artifact, or it is damaged ({error})", str(path), "planish build MODEL") from error
+    compiled = ENGINES[engine]().load(files, signature.tensor_inputs, options)
+    return CpuArtifact(engine, compiled, signature, options, precision, path=path)

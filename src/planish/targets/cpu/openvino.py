@@ -1,0 +1,104 @@
+"""OpenVINO. Reads the ONNX file; quantizes grouped dynamic activations in its own kernels."""
+
+from __future__ import annotations
+
+import json
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from planish.errors import EngineError, MissingExtra
+from planish.formats import Format
+from planish.formats.integer import Int
+from planish.graph import Graph
+from planish.targets.base import Unsupported
+from planish.targets.cpu.engine import Options, shares
+from planish.targets.cpu.lower import lower, onnx_model
+from planish.targets.cpu.signature import Signature
+
+try:
+    import openvino as ov
+except ImportError as error:
+    raise MissingExtra("openvino", "cpu", "engine 'openvino'") from error
+
+_MODEL, _SETTINGS = "model.onnx", "openvino.json"
+
+
+def _group(format: Format) -> int:
+    """Numbers of a block of a dynamic int8 format with groups along the last axis; 0 for any other format."""
+    block = format.block
+    if not format.is_dynamic or format.element != Int(8) or format.is_affine or block is None:
+        return 0
+    return next((size or 0 for axis, size in block.sizes if axis == -1), 0) if len(block.sizes) == 1 else 0
+
+
+class OpenVino:
+    """The engine."""
+
+    def unsupported(self, graph: Graph) -> list[Unsupported]:
+        """Operations without an ONNX form, and formats of activations without a kernel."""
+        return list(lower(graph, skips=lambda format: _group(format) > 0).unsupported)
+
+    def compile(self, graph: Graph, options: Options) -> OpenVinoModel:
+        """Compile a graph. Its precision is float32 wherever no cast says otherwise."""
+        groups = {size for node in graph.nodes if node.format and (size := _group(node.format))}
+        model = onnx_model(graph, options.fixed, lambda format: _group(format) > 0)
+        # 0 forbids what the graph did not ask for: activations of weight-only layers rounded behind its back
+        settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": min(groups, default=0)}
+        files = {_MODEL: model.SerializeToString(), _SETTINGS: json.dumps(settings).encode()}
+        return self.load(files, Signature.of(graph).tensor_inputs, options)
+
+    def load(self, files: Mapping[str, bytes], names: Sequence[str], options: Options) -> OpenVinoModel:
+        """Compile a model file."""
+        return OpenVinoModel(files, names, options)
+
+
+class OpenVinoModel:
+    """A compiled model."""
+
+    def __init__(self, files: Mapping[str, bytes], names: Sequence[str], options: Options) -> None:
+        self.files, self._names, self._options = dict(files), list(names), options
+        settings = json.loads(files[_SETTINGS]) if _SETTINGS in files else {}
+        self._settings = {str(k): v for k, v in settings.items() if k == "DYNAMIC_QUANTIZATION_GROUP_SIZE"}
+        self._request = self._compile().create_infer_request()
+        known = {name for port in self._request.model_inputs for name in port.names}
+        self._fed = [place for place, name in enumerate(self._names) if name in known]
+
+    def _compile(self, **extra: Any) -> ov.CompiledModel:
+        core = ov.Core()
+        settings = {
+            "PERFORMANCE_HINT": "LATENCY",
+            "INFERENCE_PRECISION_HINT": "f32",
+            "INFERENCE_NUM_THREADS": self._options.threads,
+            **self._settings,
+        }
+        try:
+            return core.compile_model(core.read_model(self.files[_MODEL]), "CPU", {**settings, **extra})
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO refuses the model: {str(error).splitlines()[0]}", "engine 'openvino'") from error
+
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        fed = {self._names[place]: inputs[place].contiguous().numpy() for place in self._fed}
+        try:
+            results = self._request.infer(fed, share_inputs=True, share_outputs=False)
+        except RuntimeError as error:
+            raise EngineError(f"OpenVINO fails on these inputs: {str(error).splitlines()[-1]}") from error
+        return [torch.from_numpy(array) for array in results.values()]
+
+    def executed_precisions(self, inputs: Sequence[Tensor]) -> dict[str, float]:
+        """From the runtime model's own counters."""
+        compiled = self._compile(PERF_COUNT=True)
+        request = compiled.create_infer_request()
+        for _ in range(3):
+            request.infer({self._names[place]: inputs[place].contiguous().numpy() for place in self._fed})
+        times: dict[str, float] = defaultdict(float)
+        for node in compiled.get_runtime_model().get_ordered_ops():
+            info = {key: value.astype(str) for key, value in node.get_rt_info().items() if hasattr(value, "astype")}
+            spent = info.get("execTimeMcs", "")
+            if spent.isdigit():
+                kind = info.get("runtimePrecision", "unknown").lower()
+                times["int8" if kind in ("u8", "i8") else kind] += float(spent)
+        return shares(times)

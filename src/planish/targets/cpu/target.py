@@ -1,0 +1,256 @@
+"""`Cpu`: compile a graph with every engine that takes it, check each, time them in turn, keep the fastest."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from planish.errors import EngineError, MissingExtra, OptionError, UnknownName
+from planish.graph import Graph
+from planish.record import Measurement
+from planish.targets.base import Data, Progress, Unsupported
+from planish.targets.cpu.artifact import CpuArtifact, facts, latency, timing_row
+from planish.targets.cpu.check import difference
+from planish.targets.cpu.engine import ENGINES, Engine, Options
+from planish.targets.cpu.signature import Signature
+from planish.targets.cpu.timing import interleaved, ratio
+
+_CHECKED = 4  # items of data that each engine is checked on, besides the example
+
+
+def _silent(_done: int, _total: int, _what: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Cpu:
+    """The processor of this machine.
+
+    Attributes:
+        engine: "openvino", "onnxruntime" or "inductor"; None tries the first two, which compile in seconds, and keeps
+            the faster.
+        threads: Cores that the model may use.
+        batch: Rows in a call, for timing and for `dynamic=False`; None takes the example's.
+        dynamic: Keep sizes variable that the graph has as variable; False fixes them to the example's, which some
+            engines use to run faster.
+        tolerance: Largest accepted `|engine - graph| / |graph|`. Integer kernels round at other places than the graph
+            does, so a difference of about one code is no error.
+        seconds: About how long to time.
+    """
+
+    engine: str | None = None
+    threads: int = 1
+    batch: int | None = None
+    dynamic: bool = True
+    tolerance: float = 0.05
+    seconds: float = 4.0
+
+    def __post_init__(self) -> None:
+        if self.engine is not None and self.engine not in ENGINES:
+            raise UnknownName("engine", str(self.engine), ENGINES, "engine")
+        if self.threads < 1:
+            raise OptionError(f"a model runs on 1 core or more, not {self.threads}", "threads", "threads=1")
+        if self.batch is not None and self.batch < 1:
+            raise OptionError(f"a batch has 1 row or more, not {self.batch}", "batch", "batch=1")
+        if not self.tolerance > 0:
+            raise OptionError(f"a tolerance is above 0, not {self.tolerance}", "tolerance", "tolerance=0.05")
+
+    def unsupported(self, graph: Graph) -> list[Unsupported]:
+        """What no chosen engine can take: empty as soon as one of them takes the whole graph."""
+        lists = [engine.unsupported(graph) for engine in self._engines().values()]
+        return [] if not all(lists) else min(lists, key=len)
+
+    def estimate(self, graph: Graph) -> list[Measurement]:
+        """Bytes of the weights as the artifact stores them; times are measured by `build`."""
+        total = 0
+        for name, tensor in graph.tensors.items():
+            casts = [user for node in graph.fx.nodes if node.op == "get_attr" and node.target == name for user in node.users]
+            stored = [graph.node(user.name).format for user in casts if graph.node(user.name).op == "cast"]
+            total += stored[0].nbytes(tensor.shape) if stored and stored[0] else tensor.numel() * tensor.element_size()
+        return [Measurement("size", total, "B", "modeled", subject="chosen")]
+
+    def build(
+        self,
+        graph: Graph,
+        *,
+        data: Data | None = None,
+        original: Graph | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> CpuArtifact:
+        """Compile, check, time, choose.
+
+        Args:
+            graph: What to build.
+            data: `(args, kwargs)` or `(args, kwargs, target)`; its first items join the example in the check.
+            original: The uncompressed graph: it is timed beside, eagerly and through the same engines, in the same
+                interleaved rounds.
+            folder: Where to save the artifact; None does not.
+            progress: Told of each step.
+
+        Raises:
+            EngineError: No engine takes the graph, or none computes what it says; lists each with its reason.
+        """
+        tell, engines = progress or _silent, self._engines()
+        steps = len(engines) * (2 if original else 1) + 2
+        done = itertools.count()
+        options = Options(self.threads, self._fixed(graph))
+        rows: list[Measurement] = []
+        call = self._example(graph)
+        checks = [call, *((item[0], item[1]) for item in itertools.islice(data or (), _CHECKED))]
+        found: dict[str, CpuArtifact] = {}
+        for name, engine in engines.items():
+            tell(next(done), steps, f"compiling for {name}")
+            found.update(self._try(name, engine, graph, options, checks, rows))
+        if not found:
+            reasons = "; ".join(f"{row.details['engine']}: {row.details['reason']}" for row in rows)
+            raise EngineError(f"no engine can run this graph: {reasons}", "the CPU target", "target.unsupported(graph)")
+        baselines: dict[str, CpuArtifact] = {}
+        for name, engine in engines.items() if original else ():
+            tell(next(done), steps, f"compiling the original for {name}")
+            baselines.update(self._try(name, engine, original, options, [call], []))
+        tell(next(done), steps, "timing")
+        chosen = self._time(found, baselines, original, call, rows)
+        tell(next(done), steps, "reading what ran")
+        rows += [_as_chosen(row, chosen) for row in facts(chosen, chosen.signature.flatten(*call))]
+        chosen.measurements = rows
+        if folder is not None:
+            chosen.save(folder)
+        tell(steps, steps, "built")
+        return chosen
+
+    def _engines(self) -> dict[str, Engine]:
+        if self.engine:
+            return {self.engine: ENGINES[self.engine]()}
+        engines: dict[str, Engine] = {}
+        for name in ("openvino", "onnxruntime"):
+            try:
+                engines[name] = ENGINES[name]()
+            except MissingExtra:
+                continue
+        return engines or {"inductor": ENGINES["inductor"]()}
+
+    def _fixed(self, graph: Graph) -> dict[str, int]:
+        if self.dynamic:
+            return {}
+        args, kwargs = self._example(graph)
+        tensors = Signature.of(graph).flatten(args, kwargs)
+        inputs = [node for node in graph.inputs if isinstance(node.value, Tensor)]
+        return {
+            size: int(have)
+            for node, tensor in zip(inputs, tensors, strict=True)
+            for size, have in zip(node.shape or (), tensor.shape, strict=True)
+            if isinstance(size, str)
+        }
+
+    def _example(self, graph: Graph) -> tuple[tuple, dict]:
+        """The example call, with `batch` rows where the first axis varies."""
+        if self.batch is None:
+            return graph.example
+        names = iter(graph.inputs)
+
+        def resized(leaf: object) -> object:
+            node = next(names)
+            shape = node.shape
+            if not isinstance(leaf, Tensor) or not shape or not isinstance(shape[0], str):
+                return leaf
+            return leaf[torch.arange(self.batch) % leaf.shape[0]]  # type: ignore[arg-type]
+
+        return pytree.tree_map(resized, graph.example)
+
+    def _try(
+        self, name: str, engine: Engine, graph: Graph, options: Options, checks: Sequence, rows: list[Measurement]
+    ) -> dict[str, CpuArtifact]:
+        """A checked artifact of one engine, or a row that says why there is none."""
+        precision = _precision(graph)
+
+        def refuse(reason: str) -> dict[str, CpuArtifact]:
+            details = {"engine": name, "reason": reason}
+            rows.append(Measurement("refused", 1, "1", "exact", subject=f"{name} {precision}", details=details))
+            return {}
+
+        if missing := engine.unsupported(graph):
+            return refuse(f"{missing[0]}" + (f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""))
+        try:
+            signature = Signature.of(graph)
+            artifact = CpuArtifact(name, engine.compile(graph, options), signature, options, precision, checks[0])
+            worst = 0.0
+            for args, kwargs in checks:
+                if options.fixed and (args, kwargs) != checks[0]:
+                    continue  # data of other sizes does not fit a model whose sizes are fixed
+                wanted = [leaf for leaf in pytree.tree_leaves(graph(*args, **kwargs)) if isinstance(leaf, Tensor)]
+                given = pytree.tree_leaves(artifact(*args, **kwargs))
+                gap = difference([leaf for leaf in given if isinstance(leaf, Tensor)], wanted)
+                worst = max(worst, gap.relative)
+        except EngineError as error:
+            return refuse(str(error).replace("\n", " "))
+        if not worst <= self.tolerance:
+            return refuse(f"its results differ from the graph's by {worst:.2g}, more than the tolerance {self.tolerance:g}")
+        rows.append(
+            Measurement("engine_difference", worst, "1", "measured", subject=artifact.label, details={"engine": name, "of": "norm"})
+        )
+        return {name: artifact}
+
+    def _time(
+        self,
+        found: dict[str, CpuArtifact],
+        baselines: dict[str, CpuArtifact],
+        original: Graph | None,
+        call: tuple[tuple, dict],
+        rows: list[Measurement],
+    ) -> CpuArtifact:
+        """Time everything in turn, add the rows, and return the fastest."""
+        every = {f"graph {n}": a for n, a in found.items()} | {f"original {n}": a for n, a in baselines.items()}
+        runs: dict[str, Callable[[], object]] = {}
+        for key, artifact in every.items():
+            tensors = artifact.signature.flatten(*call)
+            runs[key] = lambda artifact=artifact, tensors=tensors: artifact.compiled(tensors)
+        if original is not None:
+            runs["eager"] = lambda: original(*call[0], **call[1])
+        threads = torch.get_num_threads()
+        torch.set_num_threads(self.threads)
+        try:
+            times = interleaved(runs, self.seconds)
+        finally:
+            torch.set_num_threads(threads)
+
+        def fastest(group: dict[str, CpuArtifact], label: str) -> str:
+            return min((f"{label} {name}" for name in group), key=lambda key: float(np.median(times[key])))
+
+        best = fastest(found, "graph")
+        base = fastest(baselines, "original") if baselines else None
+        roles = {best: "chosen", base: "baseline", "eager": "eager"}
+        for key, measured in times.items():
+            role = roles.get(key, "candidate")
+            if key == "eager":
+                label = "eager fp32"
+                details = {"role": role, "engine": "eager", "precision": "fp32", "threads": self.threads}
+                rows.append(timing_row(label, measured, details))
+            else:
+                label = every[key].label
+                rows.append(latency(every[key], role, measured, every[key].signature.flatten(*call)))
+            if key != best:
+                value, spread = ratio(measured, times[best])
+                rows.append(Measurement("speedup", value, "x", "measured", spread, label, details={"role": role}))
+        return every[best]
+
+
+def _precision(graph: Graph) -> str:
+    """The formats of the casts, by how many there are: "int8", "int4", "fp32"."""
+    names = [str(node.format).partition("@")[0].partition("~")[0] for node in graph.nodes if node.op == "cast"]
+    kinds = {name.lstrip("u") for name in names if name}
+    return min(kinds, key=lambda kind: (-names.count(kind) - names.count(f"u{kind}"), kind)) if kinds else "fp32"
+
+
+def _as_chosen(row: Measurement, artifact: CpuArtifact) -> Measurement:
+    """The size of the chosen artifact goes by "chosen" in a run folder."""
+    if row.name != "size":
+        return row
+    return Measurement(row.name, row.value, row.unit, row.source, subject="chosen", details={"engine": artifact.engine})
