@@ -54,8 +54,9 @@ def test_multiply_accumulates_equal_those_of_torch(name: str) -> None:
     assert cost.total.parameters == sum(p.numel() for p in set(family.model.parameters()))
 
 
-@pytest.mark.parametrize("name", sorted(FAMILIES))
 @pytest.mark.long
+@pytest.mark.filterwarnings("ignore")  # other people's libraries warn as they please
+@pytest.mark.parametrize("name", sorted(FAMILIES))
 def test_every_family_has_a_rule_for_every_operation(name: str) -> None:
     family = FAMILIES[name]()
     cost = analyze(capture(family.model.eval(), family.example, family.dynamic, training=False))
