@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from planish.analysis import analyze as analyze
     from planish.analysis import sensitivity as sensitivity
-    from planish.flow import build as build
-    from planish.flow import load as load
+    from planish.flow.verbs import build as build
+    from planish.flow.verbs import load as load
     from planish.frontends import capture as capture
     from planish.graph import Graph as Graph
     from planish.graph import dtype as dtype
@@ -36,10 +36,10 @@ _HOMES = {
     "Run": "planish.record",
     "Task": "planish.models.task",
     "analyze": "planish.analysis",
-    "build": "planish.flow",
+    "build": "planish.flow.verbs",
     "capture": "planish.frontends",
     "dtype": "planish.graph",
-    "load": "planish.flow",
+    "load": "planish.flow.verbs",
     "ops": "planish.graph",
     "path": "planish.graph",
     "sensitivity": "planish.analysis",

@@ -20,21 +20,21 @@ Turn a trained model into the smallest, fastest version of itself that your hard
 
 \b
 [bold]Start here[/]
-  planish demo                                      a real sentence encoder, in a minute or two
-  planish report runs/demo --open                   the page that it leaves
+  planish demo                                  a real sentence encoder
+  planish report runs/demo --open               the page that it leaves
 
 \b
 [bold]Your own model[/]
-  planish analyze my_model.py:make                  where the time and the bytes go
-  planish compress my_model.py:make --run runs/a    smaller and faster, measured
-  planish compress ./llama-dir --recipe r.toml      a local transformers directory, your recipe
+  planish analyze model.py:make                 where time and bytes go
+  planish compress model.py:make --run runs/a   smaller, faster, measured
+  planish compress ./llama --recipe r.toml      a transformers directory
 
 \b
 [bold]MODEL[/] is one of
-  a name                      minilm, resnet18, ... (planish models)
-  a transformers directory    or hub id; safetensors only, no remote code
-  a file                      .planish; .pt2 with --trust
-  file.py:function            returns a planish.Task, or (module, example_inputs)
+  a name                    minilm, resnet18... (planish models)
+  a transformers directory  or hub id: safetensors only, no remote code
+  a file                    .planish; .pt2 with --trust
+  file.py:function          returns a Task, or (module, example_inputs)
 """
 
 app = typer.Typer(
@@ -68,7 +68,9 @@ def _version(wanted: bool) -> None:
 @app.callback()
 def _options(
     debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of a failure.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     """Options of every command: read by `main` and by their callbacks."""
 

@@ -44,7 +44,13 @@ def working(run: Path) -> Iterator[Progress]:
     from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Bar
 
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(20), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (
+        SpinnerColumn(),
+        TextColumn("{task.description}"),
+        BarColumn(20),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
     with Bar(*columns, console=console, transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
@@ -55,4 +61,6 @@ def working(run: Path) -> Iterator[Progress]:
             yield progress
         except KeyboardInterrupt as interrupt:
             hint = "the same command goes on from there" if run.exists() else ""
-            raise Stopped("Ctrl-C", f"what was measured is in {run}" if run.exists() else "nothing was written", hint) from interrupt
+            raise Stopped(
+                "Ctrl-C", f"what was measured is in {run}" if run.exists() else "nothing was written", hint
+            ) from interrupt

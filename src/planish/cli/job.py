@@ -32,7 +32,10 @@ def demo(run: RunDir = None, threads: Threads = 1) -> None:
 
 
 def analyze(
-    model: Model, run: RunDir = None, depth: Annotated[int, typer.Option(min=1, help="Levels of modules to show.")] = 2, trust: Trust = False
+    model: Model,
+    run: RunDir = None,
+    depth: Annotated[int, typer.Option(min=1, help="Levels of modules to show.")] = 2,
+    trust: Trust = False,
 ) -> None:
     """Show where the time and the bytes of a model go.
 
@@ -47,7 +50,6 @@ def analyze(
 
         source = flow.resolve(model, trust)
         record = Run(folder)
-        flow.begin(record, source)
         cost = flow.analyze(record, source, progress)
     console.print(cost.table(depth, peaks()))
     _finish(record)
@@ -83,7 +85,12 @@ def compress(
 
 
 def build(
-    model: Model, run: RunDir = None, target: TargetName = "cpu", engine: Engine = None, threads: Threads = 1, trust: Trust = False
+    model: Model,
+    run: RunDir = None,
+    target: TargetName = "cpu",
+    engine: Engine = None,
+    threads: Threads = 1,
+    trust: Trust = False,
 ) -> None:
     """Build a model for a target as it is, without a recipe.
 
@@ -98,8 +105,7 @@ def build(
         built = flow.choose_target(target, engine, threads)
         source = flow.resolve(model, trust)
         record = Run(folder)
-        flow.begin(record, source)
-        flow.build_and_judge(record, source, source.graph, built, progress)
+        flow.build(record, source, built, progress)
     _finish(record)
 
 

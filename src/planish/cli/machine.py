@@ -49,7 +49,7 @@ def doctor(
     from planish.report.numbers import quantity
 
     for row in found_peaks.measurements():
-        console.print(f"{row.subject:12} {quantity(row.value, row.unit):>12}  [dim]{threads} thread{'s' * (threads > 1)}, measured[/]")
+        console.print(f"{row.subject:12} {quantity(row.value, row.unit):>12}  [dim]threads: {threads}, measured[/]")
 
 
 def _version(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The main job, in stages: capture, analyze, compress, build, measure, judge. Each leaves its numbers in the run folder.
+"""The main job, in stages: analyze, compress, build, measure, judge. Each leaves its numbers in the run folder.
 
 Every row is on disk as soon as it is known, so that an interrupted run can be read; the same command then takes the
 analysis of the unchanged model from the folder instead of repeating it.
@@ -9,23 +9,99 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable
+from pathlib import Path
 
 from planish import analysis
-from planish.errors import DataError
+from planish.errors import DataError, UserError
+from planish.flow.choices import default_recipe
 from planish.flow.source import Source
+from planish.flow.verbs import load
 from planish.graph import Graph
-from planish.record import Measurement, Run, environment
 from planish.recipe import Recipe
+from planish.record import Measurement, Run, environment
 from planish.targets import Artifact, Target
 
 Progress = Callable[[int, int, str], None]
 SENSITIVITY_FORMATS = ("int8", "int4")
+SENSITIVITY_ITEMS = 2
 SEED = 0
 
 
-def begin(run: Run, source: Source) -> None:
+def analyze(run: Run, source: Source, progress: Progress) -> analysis.Cost:
+    """Count what the model costs, and time each of its operations."""
+    _begin(run, source)
+    return _analyze(run, source, progress)
+
+
+def compress(run: Run, source: Source, recipe: Recipe | None, target: Target, progress: Progress) -> Artifact:
+    """Make a model smaller and faster, and prove it: the whole main job.
+
+    Args:
+        run: The folder; an analysis of the same model in it is not repeated.
+        source: The model with its task.
+        recipe: What to do to it; None takes 8-bit weights and activations.
+        target: What to build it for.
+        progress: Called with (done, total, what).
+
+    Raises:
+        DataError: There is no calibration data.
+        EngineError: No engine of the target takes the result.
+    """
+    if source.task is None or not source.task.calibration:
+        raise DataError("there is no data to calibrate on", source.name, "file.py:function that returns a planish.Task")
+    chosen = recipe or default_recipe(source.graph)
+    chosen.plan(source.graph)  # a selector that matches nothing is said now, not in a minute
+    known = _is_analyzed(run, source)
+    _begin(run, source)
+    run.write("recipe.toml", chosen.to_toml())
+    if not known:
+        _analyze(run, source, progress)
+        _sensitivity(run, source, progress)
+    small = chosen(source.graph, data=source.task.calibration, progress=_named(progress, "quantizing"))
+    run.add(_bits(small))
+    return _build(run, source, small, target, progress)
+
+
+def build(run: Run, source: Source, target: Target, progress: Progress) -> Artifact:
+    """Build a model as it is, and judge what comes out."""
+    _begin(run, source)
+    return _build(run, source, source.graph, target, progress)
+
+
+def bench(run_path: Path, progress: Progress) -> Run:
+    """Time the artifact of a run once more, and record it.
+
+    Raises:
+        UserError: The folder has no artifact.
+    """
+    folder = run_path / "artifact"
+    if not folder.is_dir():
+        raise UserError("there is no artifact to time", str(folder), "planish compress MODEL --run DIR makes one")
+    artifact = load(folder)
+    if isinstance(artifact, Graph):
+        raise UserError("this is a graph, not an artifact", str(folder))
+    progress(0, 0, "timing the artifact")
+    run = Run(run_path)
+    run.add(artifact.measure())
+    return run
+
+
+def _build(run: Run, source: Source, graph: Graph, target: Target, progress: Progress) -> Artifact:
+    def told(what: str, share: float) -> None:
+        progress(round(100 * share), 100, what)
+
+    task = source.task
+    artifact = target.build(graph, data=task.calibration if task else None, folder=run.path / "artifact", progress=told)
+    run.add(artifact.measurements)
+    if task is not None and task.evaluation:
+        for place, (subject, model) in enumerate({"original": None, "chosen": artifact}.items()):
+            progress(place, 2, f"judging the {subject} model on {getattr(task.evaluation, 'description', 'its data')}")
+            run.add(task.judge(model, subject))
+    return artifact
+
+
+def _begin(run: Run, source: Source) -> None:
     """Write what the run is about: the environment, the graph as text, and the model's row."""
     graph, task = source.graph, source.task
     parameters = sum(graph.tensors[name].numel() for name in graph.parameter_names)
@@ -36,28 +112,28 @@ def begin(run: Run, source: Source) -> None:
     run.add(Measurement("size", _bytes(graph), "B", "exact", subject="original"))
 
 
-def analyze(run: Run, source: Source, progress: Progress, threads: int = 1) -> analysis.Cost:
+def _analyze(run: Run, source: Source, progress: Progress) -> analysis.Cost:
     """Cost, roofline and measured time of every operation of the unchanged model."""
     graph = source.graph
     cost = analysis.analyze(graph)
     progress(0, 0, "measuring what this machine can do")
-    peaks = analysis.peaks(threads=threads)
+    peaks = analysis.peaks()
     run.add(peaks.measurements())
     run.add(cost.measurements(peaks))
     run.add(analysis.profile(graph, progress=_named(progress, "timing each operation")).measurements())
     return cost
 
 
-def sensitivity(run: Run, source: Source, progress: Progress, items: int = 2) -> None:
+def _sensitivity(run: Run, source: Source, progress: Progress) -> None:
     """What each layer loses in each format, on the first items of the calibration data."""
     if source.task is None or not source.task.calibration:
         return
-    data = [(item[0], item[1]) for item in itertools.islice(source.task.calibration, items)]
+    data = [(item[0], item[1]) for item in itertools.islice(source.task.calibration, SENSITIVITY_ITEMS)]
     named = _named(progress, "sensitivity of each layer")
     run.add(analysis.sensitivity(source.graph, data, SENSITIVITY_FORMATS, progress=named).measurements())
 
 
-def is_analyzed(run: Run, source: Source) -> bool:
+def _is_analyzed(run: Run, source: Source) -> bool:
     """Whether the folder holds a whole analysis of this very graph, made on this machine."""
     rows = run.measurements()
     keys = [row.details.get("key") for row in rows if row.name == "model"]
@@ -65,21 +141,7 @@ def is_analyzed(run: Run, source: Source) -> bool:
     return bool(keys) and keys[-1] == _key(source.graph) and {"node_time", "sensitivity"} <= done
 
 
-def compress(run: Run, source: Source, recipe: Recipe, progress: Progress) -> Graph:
-    """Apply the recipe, calibrated on the task's data, and record the bits of every layer.
-
-    Raises:
-        DataError: The source has no calibration data.
-    """
-    if source.task is None or not source.task.calibration:
-        raise DataError("there is no data to calibrate on", source.name, "--data file.py:function")
-    run.write("recipe.toml", recipe.to_toml())
-    small = recipe(source.graph, data=source.task.calibration, progress=progress)
-    run.add(bits(small))
-    return small
-
-
-def bits(graph: Graph) -> list[Measurement]:
+def _bits(graph: Graph) -> list[Measurement]:
     """`weight_bits` and `activation_bits` of every layer with a weight; what is not cast has the bits of its dtype."""
     rows = []
     for node in graph.nodes:
@@ -92,17 +154,10 @@ def bits(graph: Graph) -> list[Measurement]:
             form = operand.format
             width = form.bits if form else operand.dtype.itemsize * 8
             label = str(form) if form else str(operand.dtype).removeprefix("torch.")
-            rows.append(Measurement(name, width, "bit", "exact", None, "chosen", node.path, {**details, "format": label}))
+            rows.append(
+                Measurement(name, width, "bit", "exact", None, "chosen", node.path, {**details, "format": label})
+            )
     return rows
-
-
-def judge(run: Run, source: Source, artifact: Artifact, progress: Progress) -> None:
-    """The task's metrics for the unchanged model and for the artifact."""
-    if source.task is None or not source.task.evaluation:
-        return
-    for place, (subject, model) in enumerate({"original": None, "chosen": artifact}.items()):
-        progress(place, 2, f"judging the {subject} model")
-        run.add(source.task.judge(model, subject))
 
 
 def _named(progress: Progress, what: str) -> Progress:

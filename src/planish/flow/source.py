@@ -58,7 +58,9 @@ def resolve(model: str, trust: bool = False, data: str | None = None, metric: st
     loaded = _load(model, trust)
     if isinstance(loaded, Graph):
         if data or metric:
-            raise OptionError("a saved graph has no model to judge it by", model, "file.py:function takes --data and --metric")
+            raise OptionError(
+                "a saved graph has no model to judge it by", model, "file.py:function takes --data and --metric"
+            )
         return Source(Path(model).stem, loaded)
     task = _with_data(loaded, data, metric)
     return Source(task.name, capture(task.model, (task.args, task.kwargs), dynamic=task.dynamic), task)
@@ -74,7 +76,9 @@ def _load(model: str, trust: bool) -> Task | Graph:
     if path.is_dir():
         return pretrained.load(str(path))
     if suffix in LATER:
-        raise ModelError(f"{LATER[suffix]} files are read by a later version", model, "give the torch module: file.py:function")
+        raise ModelError(
+            f"{LATER[suffix]} files are read by a later version", model, "give the torch module: file.py:function"
+        )
     if suffix in PICKLES:
         hint = "build the module and load its safetensors in file.py:function"
         raise UntrustedFile(f"{suffix} files are pickles, which can run code when they are loaded", model, hint)
@@ -100,9 +104,13 @@ def _exported(path: Path) -> Graph:
         module = program.module(check_guards=False)
     except Exception as error:  # whatever a damaged archive provokes in the loader
         said = str(error).partition("\n")[0]
-        raise ModelError(f"this is not a readable .pt2 file: {said}", str(path), "torch.export.save(program, path)") from error
+        raise ModelError(
+            f"this is not a readable .pt2 file: {said}", str(path), "torch.export.save(program, path)"
+        ) from error
     if program.example_inputs is None:
-        raise ModelError("the program was saved without example inputs", str(path), "export it with torch.export.export")
+        raise ModelError(
+            "the program was saved without example inputs", str(path), "export it with torch.export.export"
+        )
     call = program.example_inputs
     return capture(module, call, dynamic=_dynamic(program, call), training=False)
 
@@ -128,7 +136,9 @@ def _with_data(task: Task, data: str | None, metric: str | None) -> Task:
         given = _made(data)
         changes = dict(given) if isinstance(given, Mapping) else {"calibration": given, "evaluation": given}
         if unknown := changes.keys() - set(ROLES):
-            raise DataError(f"unknown kind of data: {', '.join(map(str, unknown))}", "--data", f"known: {', '.join(ROLES)}")
+            raise DataError(
+                f"unknown kind of data: {', '.join(map(str, unknown))}", "--data", f"known: {', '.join(ROLES)}"
+            )
     if metric:
         changes["metric"] = factory.load_function(metric) if ".py:" in metric else metric
     return replace(task, **changes, _references={}) if changes else task
@@ -140,4 +150,6 @@ def _made(data: str) -> Any:
     except PlanishError:
         raise
     except Exception as error:  # the user's code may raise anything
-        raise DataError(f"the function raised {type(error).__name__}: {error}", data, "run the file with python") from error
+        raise DataError(
+            f"the function raised {type(error).__name__}: {error}", data, "run the file with python"
+        ) from error

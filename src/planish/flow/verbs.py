@@ -50,5 +50,9 @@ def load(path: str | os.PathLike[str]) -> Graph | Artifact:
         return load_artifact(place)
     if place.suffix == ".planish" and place.is_file():
         return Graph.load(place)
-    what = "this is not a graph (.planish) nor an artifact's folder" if place.exists() else "there is no such file or folder"
+    what = (
+        "this is not a graph (.planish) nor an artifact's folder"
+        if place.exists()
+        else "there is no such file or folder"
+    )
     raise ModelError(what, str(path), "graph.save('m.planish') and artifact.save('out/') write them")

@@ -1,0 +1,44 @@
+"""What a command line chooses: the recipe and the target, with their defaults."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from planish.compress import Quantize, Smooth
+from planish.errors import OptionError
+from planish.graph import Graph, Pass, ops
+from planish.recipe import Recipe
+from planish.rewrite import FoldBatchNorm
+from planish.targets import Target, targets
+
+
+def read_recipe(file: Path | None) -> Recipe | None:
+    """The recipe in a file; None, for the default one, if no file is named."""
+    return None if file is None else Recipe.load(file)
+
+
+def default_recipe(graph: Graph) -> Recipe:
+    """8-bit weights and activations; batch norms folded, outliers smoothed and biases corrected where there are any."""
+    steps: list[Pass] = []
+    if any(node.op.endswith("batch_norm") for node in graph.nodes):
+        steps.append(FoldBatchNorm())
+    if ops.linear.within(graph.nodes):
+        steps.append(Smooth())
+    steps.append(Quantize(weights="int8", activations="uint8", correct_bias=True))
+    return Recipe(*steps, name="int8")
+
+
+def choose_target(name: str, engine: str | None = None, threads: int = 1) -> Target:
+    """A target by name with the options of a command line.
+
+    Raises:
+        UnknownName: Nobody registered the target or the engine.
+        OptionError: The target does not take the options.
+    """
+    options = {"threads": threads, **({"engine": engine} if engine else {})}
+    try:
+        return targets[name](**options)
+    except TypeError as error:
+        raise OptionError(
+            f"the target {name!r} does not take {', '.join(options)}", "--target", "planish targets"
+        ) from error
