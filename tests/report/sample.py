@@ -7,7 +7,7 @@ import random
 from collections.abc import Iterator
 from pathlib import Path
 
-from planish.record import Measurement, Run
+from planish.record import Measurement, Run, Source
 
 HIDDEN, TOKENS, F32_PEAK, BANDWIDTH = 384, 128, 68e9, 17e9
 FORMATS = ("int8", "int8:group(32)", "int4:group(32)", "mxfp4")
@@ -89,14 +89,15 @@ def per_layer(layers: int, chance: random.Random) -> Iterator[Measurement]:
         moved = activation_bytes + (4 * TOKENS * HIDDEN if op == "embedding" else weight_bytes)
         roof = max(flops / F32_PEAK, moved / BANDWIDTH)
         time = roof / chance.uniform(0.42, 0.86) + 4e-6
-        for name, value, unit, source in (
+        rows: tuple[tuple[str, float, str, Source], ...] = (
             ("macs", macs, "MAC", "exact"),
             ("flops", flops, "FLOP", "exact"),
             ("weight_bytes", weight_bytes, "B", "exact"),
             ("activation_bytes", activation_bytes, "B", "exact"),
             ("intensity", flops / moved, "FLOP/B", "exact"),
             ("roofline_time", roof, "s", "modeled"),
-        ):
+        )
+        for name, value, unit, source in rows:
             yield Measurement(name, value, unit, source, where=path, details=d)
         yield Measurement("node_time", time, "s", "measured", (0.97 * time, 1.05 * time), "original", path, d)
         if op == "linear":

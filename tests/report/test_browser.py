@@ -218,5 +218,5 @@ def test_an_interrupted_run_draws_without_complaint(browser: Any, tmp_path: Path
     browser.get_log("browser")
     _open(browser, tmp_path, 380)
     assert browser.get_log("browser") == []
-    assert "not complete" in browser.find_element("css selector", ".missing").text
+    assert "not complete" in browser.find_element("css selector", ".incomplete").text
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 380

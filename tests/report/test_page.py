@@ -111,6 +111,14 @@ def test_a_broken_environment_is_missing_not_fatal(tmp_path: Path) -> None:
     assert "the machine and the versions" in write(tmp_path).read_text(encoding="utf-8")
 
 
+def test_a_run_that_only_analyzes_misses_no_verdict(tmp_path: Path) -> None:
+    run = sample.write(tmp_path, stop_after=30)
+    run.write("environment.json", json.dumps({"command": "planish analyze minilm"}))
+    text = write(tmp_path).read_text(encoding="utf-8")
+    assert "not complete" not in text
+    assert "not measured</p>" not in text
+
+
 def test_an_empty_run_of_a_new_folder_has_a_page(tmp_path: Path) -> None:
     Run(tmp_path).add([])
     assert write(tmp_path).is_file()

@@ -1,4 +1,3 @@
-# ruff: noqa: RUF001  (× is what the page says)
 from __future__ import annotations
 
 import pytest

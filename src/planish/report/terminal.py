@@ -21,7 +21,7 @@ def summary(run: Run) -> RenderableType:
     view = read(run)
     page = run.path / "report.html"
     tail: list[RenderableType] = [Text(" · ".join(view.conditions), style="dim")] if view.conditions else []
-    if view.missing:
+    if view.missing and not view.only_analyzed:
         tail.append(Text(f"not complete: missing {', '.join(view.missing)}", style="yellow"))
     if page.exists():
         tail.append(Text.assemble(("page ", "dim"), str(page), overflow="fold"))

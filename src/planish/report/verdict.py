@@ -50,10 +50,10 @@ class Verdict:
     def parts(self) -> list[tuple[str, Tone | None]]:
         """The sentence in pieces, each with the tone it is colored by."""
         known = [c for c in (self.size, self.latency) if c.tone != "missing"]
-        parts: list[tuple[str, Tone | None]] = [
-            (self.model, None),
-            (" is " if known else ": nothing to compare yet", None),
-        ]
+        if not known:
+            start = f" starts at {self.size.before.text}" if self.size.before else ""
+            return [(f"{self.model}{start}{';' if start else ':'} nothing to compare yet.", None)]
+        parts: list[tuple[str, Tone | None]] = [(self.model, None), (" is ", None)]
         for i, change in enumerate(known):
             parts += [(" and ", None)] * (i > 0) + [(change.phrase, change.tone)]
         if self.latency.tone not in ("missing", "same"):

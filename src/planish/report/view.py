@@ -85,6 +85,11 @@ class View:
         return str(self.environment.get("command", ""))
 
     @property
+    def only_analyzed(self) -> bool:
+        """Whether the run set out to analyze a model, not to compress it: then no verdict is missing."""
+        return self.command.split()[1:2] == ["analyze"]
+
+    @property
     def time_key(self) -> str:
         """The best account of time there is: measured, else modeled, else the arithmetic."""
         root = self.tree[0].sums

@@ -87,12 +87,17 @@ function mapsFigure(D, t, state) {
     data,
     layout: layout(t, {
       height: 26 * rows + 12 + 26 + (cell >= 9 ? 150 : 12), margin: { l: 122, r: 4, t: 24, b: cell >= 9 ? 150 : 12 }, shapes,
-      annotations: groups.map((g) => ({ yref: "paper", y: 1, yanchor: "bottom", x: (g.from + g.to) / 2, text: plain(shorten(groupName(g.name), Math.max(1, ((g.to - g.from + 1) * cell) / 6.4))), showarrow: false, font: { size: 11, color: t.soft } })),
+      annotations: groups.map((g) => ({ yref: "paper", y: 1, yanchor: "bottom", x: (g.from + g.to) / 2, text: plain(fitting(g.name, ((g.to - g.from + 1) * cell) / 6.4)), showarrow: false, font: { size: 11, color: t.soft } })),
       xaxis: axis(t, { ...none, range: [-0.5, n - 0.5], tickvals: at, ticktext: labels, tickangle: -90, tickfont: { size: 10.5 }, showticklabels: cell >= 9, anchor: bitRows.length ? "y2" : "y" }),
       yaxis: axis(t, { ...none, ...heads(D.formats), range: [losses.length - 0.5, -0.5], domain: [Math.min(0.99, 1 - split + 0.015), 1] }),
       yaxis2: axis(t, { ...none, ...heads(bitNames), range: [bitRows.length - 0.5, -0.5], domain: [0, Math.max(0.01, 1 - split - 0.015)], anchor: "x" }),
     }),
   };
+}
+
+// As much of a group's name as fits above its columns: "layer 3", "3" or nothing.
+function fitting(group, most) {
+  return [groupName(group), group.split(".").at(-1)].find((name) => name.length <= most) ?? "";
 }
 
 // "encoder.layer.3" is read as "layer 3".

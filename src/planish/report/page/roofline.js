@@ -40,12 +40,13 @@ function rooflineFigure(D, t, state) {
     note(at, at + slope, `memory ${memory.v[1]}`, { textangle: angle, xshift: -9 * Math.sin((-angle * Math.PI) / 180), yshift: 9 * Math.cos((angle * Math.PI) / 180) });
   }
   let above = Infinity;
+  let aside = 0;
   const perY = (height - margin.t - margin.b) / (yr[1] - yr[0]);
   for (const roof of [...roofs].reverse()) {
     const y = log(roof.v[0]);
     line(memory ? log(roof.v[0] / memory.v[0]) : xr[0], y, xr[1], y);
-    const crowded = (above - y) * perY < 16;
-    note(xr[1], y, `${plain(roof.subject)} ${roof.v[1]}`, { xanchor: "right", yanchor: crowded ? "top" : "bottom" });
+    aside = (above - y) * perY < 16 ? aside + 1 : 0; // roofs close together have their words side by side
+    note(xr[1], y, `${plain(roof.subject)} ${roof.v[1]}`, { xanchor: "right", yanchor: "bottom", xshift: -170 * aside });
     above = y;
   }
   const named = new Map();
