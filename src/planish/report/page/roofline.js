@@ -46,8 +46,9 @@ function rooflineFigure(D, t, state) {
     const y = log(roof.v[0]);
     line(memory ? log(roof.v[0] / memory.v[0]) : xr[0], y, xr[1], y);
     aside = (above - y) * perY < 16 ? aside + 1 : 0; // roofs close together have their words side by side
-    note(xr[1], y, `${plain(roof.subject)} ${roof.v[1]}`, { xanchor: "right", yanchor: "bottom", xshift: -170 * aside });
     above = y;
+    if (aside && state.narrow) continue; // no room; the peaks are also named below the figure
+    note(xr[1], y, `${plain(roof.subject)} ${roof.v[1]}`, { xanchor: "right", yanchor: "bottom", xshift: -170 * aside, ...(aside && { bgcolor: t.paper }) });
   }
   const named = new Map();
   for (const d of dots) {
