@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 from planish.compress import Quantize, Smooth
 from planish.errors import OptionError
@@ -28,14 +29,15 @@ def default_recipe(graph: Graph) -> Recipe:
     return Recipe(*steps, name="int8")
 
 
-def choose_target(name: str, engine: str | None = None, threads: int = 1) -> Target:
+def choose_target(name: str, engine: str | None = None, threads: int = 1, batch: int | None = 1) -> Target:
     """A target by name with the options of a command line.
 
     Raises:
         UnknownName: Nobody registered the target or the engine.
         OptionError: The target does not take the options.
     """
-    options = {"threads": threads, **({"engine": engine} if engine else {})}
+    given = {"threads": threads, "batch": batch, "engine": engine}
+    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     try:
         return targets[name](**options)
     except TypeError as error:

@@ -88,11 +88,9 @@ def bench(run_path: Path, progress: Progress) -> Run:
 
 
 def _build(run: Run, source: Source, graph: Graph, target: Target, progress: Progress) -> Artifact:
-    def told(what: str, share: float) -> None:
-        progress(round(100 * share), 100, what)
-
-    task = source.task
-    artifact = target.build(graph, data=task.calibration if task else None, folder=run.path / "artifact", progress=told)
+    task, folder = source.task, run.path / "artifact"
+    data = task.calibration if task and task.calibration else None
+    artifact = target.build(graph, data=data, original=source.graph, folder=folder, progress=progress)
     run.add(artifact.measurements)
     if task is not None and task.evaluation:
         for place, (subject, model) in enumerate({"original": None, "chosen": artifact}.items()):
