@@ -6,7 +6,7 @@ import importlib.metadata
 import json
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -14,11 +14,11 @@ from typing import Any
 import torch
 
 from planish.errors import DataError, UntrustedFile, UserError
+from planish.measure import compare
 from planish.record import Measurement, environment
 from planish.targets.cpu.engine import ENGINES, Compiled, Options
 from planish.targets.cpu.readme import readme
 from planish.targets.cpu.signature import Signature
-from planish.targets.cpu.timing import interleaved
 
 _NOTE = "artifact.json"
 _FILES = frozenset({"model.onnx", "model.planish", "openvino.json"})
@@ -51,7 +51,7 @@ class CpuArtifact:
     @property
     def label(self) -> str:
         """Engine and precision, as reports call it."""
-        return f"{self.engine} {self.precision}"
+        return f"{self.engine} {self.precision}{' exact' if self.options.exact else ''}"
 
     @property
     def nbytes(self) -> int:
@@ -72,8 +72,8 @@ class CpuArtifact:
         if self.example is None:
             raise DataError("a loaded artifact has no example inputs", hint="time art(x) with inputs of your own")
         tensors = self.signature.flatten(*self.example)
-        times = interleaved({self.label: lambda: self.compiled(tensors)}, seconds)[self.label]
-        return [latency(self, "chosen", times, tensors), *facts(self, tensors)]
+        times = compare({self.label: lambda: self.compiled(tensors)}, seconds=seconds)
+        return [times.latency(self.label, role="chosen", **how(self, tensors)), *facts(self, tensors)]
 
     def generate(self, input_ids: torch.Tensor, max_new_tokens: int, **options: Any) -> torch.Tensor:
         """Greedy text generation; see `planish.targets.cpu.generate`."""
@@ -108,37 +108,38 @@ class CpuArtifact:
             for file in draft.iterdir():
                 file.replace(target / file.name)
         except OSError as error:
-            raise UserError(f"cannot save the artifact: {error.strerror}", str(target), "free space, or another folder") from error
+            raise UserError(
+                f"cannot save the artifact: {error.strerror}", str(target), "free space, or another folder"
+            ) from error
         finally:
             shutil.rmtree(draft, ignore_errors=True)
         self.path = target
         return target
 
 
-def latency(artifact: CpuArtifact, role: str, times: Any, tensors: Sequence[torch.Tensor]) -> Measurement:
-    """The row of a timing."""
-    details = {
-        "role": role,
+def how(artifact: CpuArtifact, tensors: Sequence[torch.Tensor]) -> dict[str, Any]:
+    """What a timing needs to be read: engine, precision, threads, shapes."""
+    return {
         "engine": artifact.engine,
         "precision": artifact.precision,
         "threads": artifact.options.threads,
         "batch": int(tensors[0].shape[0]) if tensors and tensors[0].dim() else 1,
         "shape": [list(tensor.shape) for tensor in tensors],
     }
-    return timing_row(artifact.label, times, details)
-
-
-def timing_row(label: str, times: Any, details: Mapping[str, Any]) -> Measurement:
-    """Median and quartiles of some times in seconds."""
-    low, middle, high = (float(t) for t in torch.tensor(times, dtype=torch.float64).quantile(torch.tensor([0.25, 0.5, 0.75], dtype=torch.float64)))
-    return Measurement("latency", middle, "s", "measured", (low, high), label, details=details)
 
 
 def facts(artifact: CpuArtifact, tensors: Sequence[torch.Tensor]) -> list[Measurement]:
     """Which precisions ran, and the size of the file."""
     ran = artifact.compiled.executed_precisions(tensors)
     rows = [
-        Measurement("executed_precision", share, "1", "measured", subject=artifact.label, details={"precision": name, "of": "time"})
+        Measurement(
+            "executed_precision",
+            share,
+            "1",
+            "measured",
+            subject=artifact.label,
+            details={"precision": name, "of": "time"},
+        )
         for name, share in ran.items()
     ]
     return [*rows, Measurement("size", artifact.nbytes, "B", "exact", subject=artifact.label)]
@@ -158,9 +159,11 @@ def load(folder: str | os.PathLike[str]) -> CpuArtifact:
             raise UntrustedFile(f"the artifact names the file {sorted(set(names) - _FILES)[0]!r}", str(path / _NOTE))
         files = {name: (path / name).read_bytes() for name in names}
         signature = Signature.from_json(note["signature"])
-        options, engine = Options(int(note["options"]["threads"]), dict(note["options"]["fixed"])), str(note["engine"])
+        options, engine = Options(**note["options"]), str(note["engine"])
         precision = str(note["precision"])
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UntrustedFile(f"this is no artifact, or it is damaged ({error})", str(path), "planish build MODEL") from error
+        raise UntrustedFile(
+            f"this is no artifact, or it is damaged ({error})", str(path), "planish build MODEL"
+        ) from error
     compiled = ENGINES[engine]().load(files, signature.tensor_inputs, options)
     return CpuArtifact(engine, compiled, signature, options, precision, path=path)

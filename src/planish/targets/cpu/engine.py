@@ -9,6 +9,7 @@ from typing import Protocol
 from torch import Tensor
 
 from planish.graph import Graph
+from planish.record import cpu_features
 from planish.registry import Registry
 from planish.targets.base import Unsupported
 
@@ -20,10 +21,13 @@ class Options:
     Attributes:
         threads: Cores that it may use.
         fixed: Sizes that will not vary, by name.
+        exact: Sum products of integers without saturation. Without VNNI, x86 adds two products of 8-bit numbers in 16
+            bits: fast, and exact unless both are large. The exact way is slower.
     """
 
     threads: int = 1
     fixed: Mapping[str, int] = field(default_factory=dict)
+    exact: bool = False
 
 
 class Compiled(Protocol):
@@ -40,6 +44,9 @@ class Compiled(Protocol):
 
 class Engine(Protocol):
     """A module of this package."""
+
+    has_exact: bool
+    """Whether `Options.exact` makes a difference on this machine."""
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """What of the graph the engine cannot take."""
@@ -59,6 +66,12 @@ ENGINES = Registry(
         "inductor": "planish.targets.cpu.inductor:Inductor",
     },
 )
+
+
+def may_saturate() -> bool:
+    """Whether this processor's 8-bit products can saturate: x86 without VNNI."""
+    features = cpu_features()
+    return "avx2" in features and not {"avx_vnni", "avx512_vnni", "amx_int8"} & set(features)
 
 
 def shares(times: Mapping[str, float]) -> dict[str, float]:

@@ -27,6 +27,8 @@ _PAIR = torch.ops.quantized_decomposed
 class Inductor:
     """The engine."""
 
+    has_exact = False
+
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """Casts that it would run as calls into Python, one element type at a time."""
         known = {node.name for node in graph.nodes if node.op == "cast" and _is_folded(node)}
@@ -51,7 +53,12 @@ class Inductor:
 def _is_static(format: Format) -> bool:
     element = format.element
     plain = isinstance(element, Int) and element.bits == 8 and not element.frac and not element.narrow
-    return plain and not format.is_dynamic and (format.block is None or format.block.is_tensor) and format.scale is not None
+    return (
+        plain
+        and not format.is_dynamic
+        and (format.block is None or format.block.is_tensor)
+        and format.scale is not None
+    )
 
 
 def _is_folded(node: Node) -> bool:
@@ -84,13 +91,17 @@ class InductorModel:
             graph.save(file := Path(folder) / _GRAPH)
             self.files = {_GRAPH: file.read_bytes()}
         self._tensors = [isinstance(node.value, Tensor) for node in graph.inputs]
-        self._literals = [None if is_tensor else node.value for node, is_tensor in zip(graph.inputs, self._tensors, strict=True)]
+        self._literals = [
+            None if is_tensor else node.value for node, is_tensor in zip(graph.inputs, self._tensors, strict=True)
+        ]
         flat = _flat(_expanded(graph))
         self._run: Any = torch.compile(flat, dynamic=None, options={"freezing": True})
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         given = iter(inputs)
-        leaves = [next(given) if is_tensor else value for is_tensor, value in zip(self._tensors, self._literals, strict=True)]
+        leaves = [
+            next(given) if is_tensor else value for is_tensor, value in zip(self._tensors, self._literals, strict=True)
+        ]
         before = torch.get_num_threads()
         torch.set_num_threads(self._options.threads)
         try:

@@ -16,7 +16,7 @@ from torch import Tensor
 from planish.errors import EngineError, MissingExtra
 from planish.graph import Graph
 from planish.targets.base import Unsupported
-from planish.targets.cpu.engine import Options, shares
+from planish.targets.cpu.engine import Options, may_saturate, shares
 from planish.targets.cpu.lower import lower, onnx_model
 from planish.targets.cpu.signature import Signature
 
@@ -32,6 +32,8 @@ _INTEGER = ("Integer", "QLinear", "QGemm", "QAttention", "NBits")
 
 class OnnxRuntime:
     """The engine."""
+
+    has_exact = may_saturate()
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """Operations without an ONNX form, and formats of activations without a kernel."""
@@ -61,13 +63,19 @@ class OnnxRuntimeModel:
         settings.intra_op_num_threads, settings.inter_op_num_threads = self._options.threads, 1
         settings.log_severity_level = _SILENT
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        if not any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(self.files[_MODEL]).graph.node):
-            # nothing can run in integers: dequantize once, when the session starts, and not on every run
+        disabled = []
+        if any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(self.files[_MODEL]).graph.node):
+            disabled = ["MatMulAddFusion"]  # a Gemm with a float bias has no integer kernel, MatMul and Add have
+        else:  # nothing can run in integers: dequantize once, when the session starts, and not on every run
             settings.add_session_config_entry("session.disable_quant_qdq", "1")
+        if self._options.exact:
+            settings.add_session_config_entry("session.x64quantprecision", "1")
         if profile:
             settings.enable_profiling, settings.profile_file_prefix = True, str(profile / "profile")
         try:
-            return ort.InferenceSession(self.files[_MODEL], settings, providers=["CPUExecutionProvider"])
+            return ort.InferenceSession(
+                self.files[_MODEL], settings, providers=["CPUExecutionProvider"], disabled_optimizers=disabled
+            )
         except Exception as error:  # onnxruntime's exceptions share no base but Exception
             raise EngineError(f"ONNX Runtime refuses the model: {error}", "engine 'onnxruntime'") from error
 

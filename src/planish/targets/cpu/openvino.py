@@ -38,6 +38,8 @@ def _group(format: Format) -> int:
 class OpenVino:
     """The engine."""
 
+    has_exact = False
+
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """Operations without an ONNX form, and formats of activations without a kernel."""
         return list(lower(graph, skips=lambda format: _group(format) > 0).unsupported)
@@ -78,7 +80,9 @@ class OpenVinoModel:
         try:
             return core.compile_model(core.read_model(self.files[_MODEL]), "CPU", {**settings, **extra})
         except RuntimeError as error:
-            raise EngineError(f"OpenVINO refuses the model: {str(error).splitlines()[0]}", "engine 'openvino'") from error
+            raise EngineError(
+                f"OpenVINO refuses the model: {str(error).splitlines()[0]}", "engine 'openvino'"
+            ) from error
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         fed = {self._names[place]: inputs[place].contiguous().numpy() for place in self._fed}

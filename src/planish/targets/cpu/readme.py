@@ -37,7 +37,9 @@ model = planish.load(".")
 def loader(engine: str, signature: Signature, options: Options) -> str:
     """The program in the README: it feeds zeros of the right shape and prints the shapes of the results."""
     rows = []
-    for name, kept, size, kind in zip(signature.inputs, signature.is_tensor, signature.sizes, signature.types, strict=True):
+    for name, kept, size, kind in zip(
+        signature.inputs, signature.is_tensor, signature.sizes, signature.types, strict=True
+    ):
         if kept:
             shape = [options.fixed.get(str(n), 2) if isinstance(n, str) else n for n in size]
             rows.append(f'    "{name}": np.zeros({shape}, np.{"bool_" if kind == "bool" else kind}),')

@@ -64,7 +64,9 @@ class Signature:
     @classmethod
     def from_json(cls, fields: Mapping[str, Any]) -> Signature:
         """The inverse of `dataclasses.asdict` after a round trip through JSON."""
-        tuples = {k: tuple(map(tuple, v)) if k == "sizes" else tuple(v) for k, v in fields.items() if isinstance(v, list)}
+        tuples = {
+            k: tuple(map(tuple, v)) if k == "sizes" else tuple(v) for k, v in fields.items() if isinstance(v, list)
+        }
         return cls(**{**fields, **tuples})
 
     @property

@@ -5,22 +5,21 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-import numpy as np
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from planish.errors import EngineError, MissingExtra, OptionError, UnknownName
 from planish.graph import Graph
+from planish.measure import compare
 from planish.record import Measurement
 from planish.targets.base import Data, Progress, Unsupported
-from planish.targets.cpu.artifact import CpuArtifact, facts, latency, timing_row
+from planish.targets.cpu.artifact import CpuArtifact, facts, how
 from planish.targets.cpu.check import difference
 from planish.targets.cpu.engine import ENGINES, Engine, Options
 from planish.targets.cpu.signature import Signature
-from planish.targets.cpu.timing import interleaved, ratio
 
 _CHECKED = 4  # items of data that each engine is checked on, besides the example
 
@@ -71,7 +70,9 @@ class Cpu:
         """Bytes of the weights as the artifact stores them; times are measured by `build`."""
         total = 0
         for name, tensor in graph.tensors.items():
-            casts = [user for node in graph.fx.nodes if node.op == "get_attr" and node.target == name for user in node.users]
+            casts = [
+                user for node in graph.fx.nodes if node.op == "get_attr" and node.target == name for user in node.users
+            ]
             stored = [graph.node(user.name).format for user in casts if graph.node(user.name).op == "cast"]
             total += stored[0].nbytes(tensor.shape) if stored and stored[0] else tensor.numel() * tensor.element_size()
         return [Measurement("size", total, "B", "modeled", subject="chosen")]
@@ -109,6 +110,8 @@ class Cpu:
         for name, engine in engines.items():
             tell(next(done), steps, f"compiling for {name}")
             found.update(self._try(name, engine, graph, options, checks, rows))
+            if engine.has_exact and _has_integers(graph):
+                found.update(self._try(name, engine, graph, replace(options, exact=True), checks, rows))
         if not found:
             reasons = "; ".join(f"{row.details['engine']}: {row.details['reason']}" for row in rows)
             raise EngineError(f"no engine can run this graph: {reasons}", "the CPU target", "target.unsupported(graph)")
@@ -173,7 +176,8 @@ class Cpu:
 
         def refuse(reason: str) -> dict[str, CpuArtifact]:
             details = {"engine": name, "reason": reason}
-            rows.append(Measurement("refused", 1, "1", "exact", subject=f"{name} {precision}", details=details))
+            label = f"{name} {precision}{' exact' if options.exact else ''}"
+            rows.append(Measurement("refused", 1, "1", "exact", subject=label, details=details))
             return {}
 
         if missing := engine.unsupported(graph):
@@ -192,11 +196,20 @@ class Cpu:
         except EngineError as error:
             return refuse(str(error).replace("\n", " "))
         if not worst <= self.tolerance:
-            return refuse(f"its results differ from the graph's by {worst:.2g}, more than the tolerance {self.tolerance:g}")
+            return refuse(
+                f"its results differ from the graph's by {worst:.2g}, more than the tolerance {self.tolerance:g}"
+            )
         rows.append(
-            Measurement("engine_difference", worst, "1", "measured", subject=artifact.label, details={"engine": name, "of": "norm"})
+            Measurement(
+                "engine_difference",
+                worst,
+                "1",
+                "measured",
+                subject=artifact.label,
+                details={"engine": name, "of": "norm"},
+            )
         )
-        return {name: artifact}
+        return {artifact.label: artifact}
 
     def _time(
         self,
@@ -217,29 +230,35 @@ class Cpu:
         threads = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            times = interleaved(runs, self.seconds)
+            times = compare(runs, seconds=self.seconds)
         finally:
             torch.set_num_threads(threads)
 
         def fastest(group: dict[str, CpuArtifact], label: str) -> str:
-            return min((f"{label} {name}" for name in group), key=lambda key: float(np.median(times[key])))
+            return min((f"{label} {name}" for name in group), key=times.median)
 
         best = fastest(found, "graph")
         base = fastest(baselines, "original") if baselines else None
         roles = {best: "chosen", base: "baseline", "eager": "eager"}
-        for key, measured in times.items():
+        for key in runs:
             role = roles.get(key, "candidate")
             if key == "eager":
                 label = "eager fp32"
-                details = {"role": role, "engine": "eager", "precision": "fp32", "threads": self.threads}
-                rows.append(timing_row(label, measured, details))
+                details = {"engine": "eager", "precision": "fp32", "threads": self.threads}
             else:
-                label = every[key].label
-                rows.append(latency(every[key], role, measured, every[key].signature.flatten(*call)))
+                label, details = every[key].label, how(every[key], every[key].signature.flatten(*call))
+            rows.append(replace(times.latency(key, role=role, **details), subject=label))
             if key != best:
-                value, spread = ratio(measured, times[best])
-                rows.append(Measurement("speedup", value, "x", "measured", spread, label, details={"role": role}))
+                rows.append(replace(times.speedup(key, best, role=role), subject=label))
         return every[best]
+
+
+def _has_integers(graph: Graph) -> bool:
+    """Whether activations are rounded: only then can products of integers be formed."""
+    return any(
+        node.op == "cast" and any(source.kind == "call" or source.kind == "input" for source in node.inputs)
+        for node in graph.nodes
+    )
 
 
 def _precision(graph: Graph) -> str:

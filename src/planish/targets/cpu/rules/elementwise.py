@@ -259,10 +259,10 @@ RULES: dict[str, Rule] = {
     **{
         name: unary(op)
         for name, op in {
-            **{"relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "log": "Log", "sqrt": "Sqrt"},
-            **{"abs": "Abs", "neg": "Neg", "sin": "Sin", "cos": "Cos", "erf": "Erf", "floor": "Floor", "ceil": "Ceil"},
-            **{"round": "Round", "reciprocal": "Reciprocal", "sign": "Sign", "softplus": "Softplus", "tan": "Tan"},
-            **{"mish": "Mish", "hardswish": "HardSwish", "atan": "Atan", "softsign": "Softsign", "selu": "Selu"},
+            "relu": "Relu", "sigmoid": "Sigmoid", "tanh": "Tanh", "exp": "Exp", "log": "Log", "sqrt": "Sqrt",
+            "abs": "Abs", "neg": "Neg", "sin": "Sin", "cos": "Cos", "erf": "Erf", "floor": "Floor", "ceil": "Ceil",
+            "round": "Round", "reciprocal": "Reciprocal", "sign": "Sign", "softplus": "Softplus", "tan": "Tan",
+            "mish": "Mish", "hardswish": "HardSwish", "atan": "Atan", "softsign": "Softsign", "selu": "Selu",
         }.items()
     },
     **{name: binary(op) for name, op in {"add": "Add", "sub": "Sub", "mul": "Mul"}.items()},
@@ -284,25 +284,10 @@ RULES: dict[str, Rule] = {
     **{name: logical("And") for name in ("logical_and", "bitwise_and", "__and__", "and_")},
     **{name: logical("Or") for name in ("logical_or", "bitwise_or", "__or__", "or_")},
     **{name: logical("Xor") for name in ("logical_xor", "bitwise_xor", "__xor__")},
-    **{name: negation for name in ("logical_not", "bitwise_not")},
-    **{name: division for name in ("div", "true_divide", "floor_divide", "floordiv", "truediv")},
-    **{name: convert for name in ("to", "_to_copy", "type_as", "float", "_assert_tensor_metadata")},
-    **{
-        name: identity
-        for name in (
-            *(
-                "dropout",
-                "feature_dropout",
-                "alpha_dropout",
-                "native_dropout",
-                "contiguous",
-                "clone",
-                "detach",
-                "alias",
-            ),
-            *("lift_fresh_copy", "detach_", "lift_fresh", "positive", "conj", "resolve_conj"),
-        )
-    },
+    **dict.fromkeys(("logical_not", "bitwise_not"), negation),
+    **dict.fromkeys(("div", "true_divide", "floor_divide", "floordiv", "truediv"), division),
+    **dict.fromkeys(("to", "_to_copy", "type_as", "float", "_assert_tensor_metadata"), convert),
+    **dict.fromkeys((*("dropout", "feature_dropout", "alpha_dropout", "native_dropout", "contiguous", "clone", "detach", "alias"), *("lift_fresh_copy", "detach_", "lift_fresh", "positive", "conj", "resolve_conj")), identity),
     "rsub": reversed_subtraction,
     "remainder": remainder,
     "pow": power,
@@ -310,7 +295,7 @@ RULES: dict[str, Rule] = {
     "rsqrt": rsqrt,
     "gelu": gelu,
     "silu": silu,
-    **{name: clamp for name in ("clamp", "clip", "clamp_min", "clamp_max")},
+    **dict.fromkeys(("clamp", "clip", "clamp_min", "clamp_max"), clamp),
     "hardtanh": hardtanh,
     "relu6": hardtanh,
     "hardsigmoid": hardsigmoid,

@@ -329,10 +329,10 @@ def scalar_tensor(b: Builder, node: fx.Node) -> str:
 
 
 RULES: dict[str, Rule] = {
-    **{name: reshape for name in ("view", "reshape", "_unsafe_view", "flatten", "unflatten", "view_as", "reshape_as")},
-    **{name: expand for name in ("expand", "expand_as", "broadcast_to")},
+    **dict.fromkeys(("view", "reshape", "_unsafe_view", "flatten", "unflatten", "view_as", "reshape_as"), reshape),
+    **dict.fromkeys(("expand", "expand_as", "broadcast_to"), expand),
     "permute": permute,
-    **{name: transpose for name in ("transpose", "t", "mT", "numpy_T")},
+    **dict.fromkeys(("transpose", "t", "mT", "numpy_T"), transpose),
     "unsqueeze": unsqueeze,
     "squeeze": squeeze,
     "slice": slice_,
@@ -347,7 +347,7 @@ RULES: dict[str, Rule] = {
     "cat": cat,
     "concat": cat,
     "stack": stack,
-    **{name: pieces for name in ("chunk", "split", "split_with_sizes", "unbind")},
+    **dict.fromkeys(("chunk", "split", "split_with_sizes", "unbind"), pieces),
     "getitem": getitem,
     "sym_size": sym_size,
     "sym_numel": sym_numel,
