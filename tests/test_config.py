@@ -77,11 +77,11 @@ def test_only_what_differs_is_written():
         ({"name": "n", "kind": "c"}, "'c' is not 'a' or 'b'"),
         ({"name": "n", "limit": "low"}, "'low' is not a number or 'auto'"),
         ({"name": "n", "most": "x"}, "is not a number or 'none'"),
-        ({"name": "n", "sizes": [1, "2"]}, "sizes\\[1\\]"),
+        ({"name": "n", "sizes": [1, "2"]}, r"sizes\[1\]"),
         ({"name": "n", "pair": [1]}, "pair"),
         ({"name": "n", "number": "int8@"}, "number"),
         ({"name": "n", "inner": {"depht": 1}}, "inner"),
-        ({"name": "n", "extra": {"a": "b"}}, "extra.a"),
+        ({"name": "n", "extra": {"a": "b"}}, r"extra\.a"),
     ],
 )
 def test_errors_name_the_field(data, message):
@@ -99,5 +99,5 @@ def test_what_has_no_plain_form_is_refused():
     class Call:
         function: object = None
 
-    with pytest.raises(OptionError, match="Call.function"):
+    with pytest.raises(OptionError, match=r"Call\.function"):
         encode(Call(print))

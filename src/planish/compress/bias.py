@@ -1,7 +1,7 @@
 """Bias correction: give a layer back the mean output that quantizing took from it.
 
-Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (arXiv 1906.04721), section 4.2, with
-the expectation taken over calibration data.
+Nagel et al., "Data-Free Quantization Through Weight Equalization and Bias Correction" (arXiv 1906.04721), section 4.2,
+with the expectation taken over calibration data.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ def correct(graph: Graph, node: Node, read: Read) -> None:
         node: A layer that `applies` accepts.
         read: Gives what it reads, weights as they are now.
     """
-    assert node.bias is not None and node.weight is not None
+    assert node.bias is not None
+    assert node.weight is not None
     weight_rank = (
         node.weight.value.dim()
     )  # channels come last after a linear layer, and before the space of a convolution

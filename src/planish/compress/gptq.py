@@ -1,10 +1,12 @@
 """GPTQ: round a weight one input channel after the other, the rest making up for the error.
 
 Frantar et al., "GPTQ" (arXiv 2210.17323). Two things are added. The inputs are those of the quantized model, and the
-target is the output of the exact one, so that rounding also makes up for what quantizing earlier layers and this layer's
-input has cost: before rounding, the weight moves towards the least-squares solution. And where the bias is corrected
-afterwards, inputs are taken about their means.
+target is the output of the exact one, so that rounding also makes up for what quantizing earlier layers and this
+layer's input has cost: before rounding, the weight moves towards the least-squares solution. And where the bias is
+corrected afterwards, inputs are taken about their means.
 """
+
+# ruff: noqa: A002  (`format` is the word for it everywhere else)
 
 from __future__ import annotations
 
@@ -20,8 +22,8 @@ from planish.graph import Graph, Node
 DAMPING = 0.01
 """Added to the diagonal, as a share of its mean: of the paper."""
 PULL = 0.1
-"""How strongly the least-squares solution is held to the original weight, as a share of the diagonal's mean; inputs for each
-row of calibration data are added, so that few rows move it little."""
+"""How strongly the least-squares solution is held to the original weight, as a share of the diagonal's mean; inputs for
+each row of calibration data are added, so that few rows move it little."""
 COLUMNS = 128
 """Columns between two updates of all that follow."""
 
@@ -44,7 +46,9 @@ def round_weight(graph: Graph, node: Node, read: Read, about_mean: bool) -> None
         about_mean: Whether the bias will make up for the mean error.
     """
     cast = node.weight
-    assert cast is not None and cast.format is not None and node.input is not None
+    assert cast is not None
+    assert cast.format is not None
+    assert node.input is not None
     name = str(cast.inputs[0].target)
     old = graph.tensors[name]
     transposed = roles(node).out_axis == 1
@@ -58,7 +62,7 @@ def round_weight(graph: Graph, node: Node, read: Read, about_mean: bool) -> None
 
 
 def _moments(inputs: list[tuple[Tensor, Tensor]], weight: Tensor, about_mean: bool) -> tuple[Tensor, Tensor, int]:
-    """Of the actual inputs, `(in, in)`, and of them with the exact outputs, `(in, out)`: sums in float64, and of how many."""
+    """Products of the actual inputs, `(in, in)`, and of them with the exact outputs, `(in, out)`; of how many rows."""
     width = weight.shape[1]
     rows = [(actual.reshape(-1, width).float(), exact.reshape(-1, width).float()) for actual, exact in inputs]
     count = sum(len(actual) for actual, _ in rows)

@@ -41,7 +41,7 @@ def migrate(graph: Graph, scaled: list[tuple[Site, Tensor]]) -> Graph:
 
 
 def producers(graph: Graph, found: Iterable[Site]) -> dict[str, Node]:
-    """For each site, by its source's name, the layer that a division can be folded into; none where there is no such layer."""
+    """For each site, by its source's name, the layer that a division can be folded into; absent where there is none."""
     result: dict[str, Node] = {}
     through: dict[str, tuple[Node, Node]] = {}
     for site in found:
@@ -62,7 +62,7 @@ def producers(graph: Graph, found: Iterable[Site]) -> dict[str, Node]:
 
 
 def _origin(node: Node) -> Node:
-    """What makes the numbers that a node holds: back through operations that only move them, if nothing else reads them."""
+    """What makes the numbers that a node holds: back through operations that only move them, read by nothing else."""
     while node.op in SHAPE_OPS and node.inputs and len(node.inputs[0].users) == 1:
         node = node.inputs[0]
     return node
@@ -95,10 +95,10 @@ def _scale_tensor(edit: Editor, place: Node | None, factor: Tensor, axis: int) -
 
 
 def _channels_keep_order(graph: Graph, through: dict[str, tuple[Node, Node]]) -> list[str]:
-    """The sources whose last axis holds the channels of their origin's last axis, in order, whatever lies between.
+    """The sources whose last axis holds the channels of their origin's last axis in order, whatever lies between.
 
-    Found by running the model once on its example, with each origin giving its own channel numbers and attention handing
-    on its values.
+    Found by running the model once on its example, with each origin giving its own channel numbers and attention
+    handing on its values.
     """
     if not through:
         return []

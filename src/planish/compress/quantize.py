@@ -1,5 +1,7 @@
 """Quantize weights and activations: every number format, one pass."""
 
+# ruff: noqa: A001, A002  (`format` is the word for it everywhere else)
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -43,13 +45,13 @@ class Quantize(Pass):
         activations: Format of what meets the weights of linear and convolution layers; None leaves it. A static one
             needs calibration data.
         where: The layers.
-        attention: Format of queries, keys and values, and of other products of two activations; None leaves them.
+        attention: Format of queries, keys and values, and of what other products multiply; None leaves them.
         ranges: How a static range follows from the calibration data: "minmax" holds every number, "percentile" cuts the
             rarest, "mse" minimizes the squared rounding error.
         percentile: Per cent of the numbers that a "percentile" range holds.
         by: "rtn" rounds each weight to the nearest; "gptq" rounds one input channel after the other and lets the rest
-            make up for it (arXiv 2210.17323), on the inputs that the quantized model really gives, aiming at the outputs
-            of the exact one. Linear layers only; others are rounded to the nearest.
+            make up for it (arXiv 2210.17323), on the inputs that the quantized model really gives, aiming at the
+            outputs of the exact one. Linear layers only; others are rounded to the nearest.
         correct_bias: Move the bias of each layer that has one by the mean error of its output on the calibration data
             (arXiv 1906.04721, section 4.2), earlier layers being corrected already.
         max_drop: The most that `metric` may fall on the calibration data. The fewest layers that meet it keep their
@@ -127,13 +129,12 @@ class Quantize(Pass):
         return steps
 
     def _activation_steps(self, graph: Graph, layers: list[Node]) -> list[Step]:
-        steps = []
+        steps: list[Step] = []
         for site in self._sites(layers):
             shared = f", shared by {len(site.layers)} layers" if len(site.layers) > 1 else ""
             steps.append(Step(site.path, site.layers[0].name, f"input to {self._activation_format()}{shared}"))
-        for node in self._products(graph):
-            steps.append(Step(node.path, node.name, f"operands to {self._product_format()}"))
-        return steps
+        products = self._products(graph)
+        return steps + [Step(node.path, node.name, f"operands to {self._product_format()}") for node in products]
 
     def _weight_format(self, node: Node) -> Format | None:
         return None if self.weights is None else placed_on_weight(get(self.weights), node)

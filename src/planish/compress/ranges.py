@@ -1,5 +1,7 @@
 """From the values that an activation took to the range that its format will hold."""
 
+# ruff: noqa: A002  (`format` is the word for it everywhere else)
+
 from __future__ import annotations
 
 from typing import Literal, get_args

@@ -4,6 +4,8 @@ Layers that read one tensor (a query, key and value projection) share its cast, 
 may fuse the layers into one.
 """
 
+# ruff: noqa: A002  (`format` is the word for it everywhere else)
+
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence

@@ -1,5 +1,7 @@
 """Smoothing: move the outliers of an activation into the weights that read it."""
 
+# ruff: noqa: A001  (`format` is the word for it everywhere else)
+
 from __future__ import annotations
 
 from dataclasses import dataclass
@@ -10,7 +12,7 @@ from torch import Tensor
 
 from planish.compress.migrate import migrate, producers
 from planish.compress.ranges import find_range
-from planish.compress.sites import Site, placed_on_activation, placed_on_weight, roles, sites, weighted
+from planish.compress.sites import Site, placed_on_activation, roles, sites, weighted
 from planish.compress.sweep import Read, sweep
 from planish.errors import DataError, OptionError
 from planish.formats import Format, get, int8, uint8
@@ -25,14 +27,14 @@ ROWS = 1024
 class Smooth(Pass):
     """Divide each channel of an activation by a scale, and multiply the weights that read it by the same.
 
-    SmoothQuant (Xiao et al., arXiv 2211.10438): the scale of a channel is `max|x|**alpha / max|w|**(1 - alpha)`, normalized
-    to a geometric mean of 1. Exact but for the rounding of float32. The division goes into the layer norm or the linear
-    layer (also through attention, for values) that makes the activation where nothing else reads it, and is otherwise one
-    multiplication in front of the readers. Put it before Quantize.
+    SmoothQuant (Xiao et al., arXiv 2211.10438): the scale of a channel is `max|x|**alpha / max|w|**(1 - alpha)`,
+    normalized to a geometric mean of 1. Exact but for the rounding of float32. The division goes into the layer norm or
+    the linear layer (also through attention, for values) that makes the activation where nothing else reads it, and is
+    otherwise one multiplication in front of the readers. Put it before Quantize.
 
     Attributes:
-        alpha: How much of the difficulty moves to the weights, 0 to 1; "auto" tries several for each activation, and none,
-            and keeps what gives the least error of the outputs once quantized.
+        alpha: How much of the difficulty moves to the weights, 0 to 1; "auto" tries several for each activation,
+            and none, and keeps what gives the least error of the outputs once quantized.
         where: The linear layers.
         weights: The format that "auto" supposes of weights.
         activations: The format that "auto" supposes of activations.

@@ -1,4 +1,4 @@
-"""Exact passes: what comes out computes the same, with less. `Editor.done` removes what nobody reads after each of them."""
+"""Exact passes: what comes out computes the same, with less; after each, `Editor.done` removes what nobody reads."""
 
 from planish.rewrite.batch_norm import FoldBatchNorm
 from planish.rewrite.canonical import Canonicalize

@@ -14,9 +14,9 @@ from planish.graph import ROLES, Data, Editor, Graph, Node, Pass, Progress, Sele
 class FoldBatchNorm(Pass):
     """Scale and shift the weights of a linear or convolution layer as the batch norm behind it would its output.
 
-    Exact in evaluation mode but for the rounding of float32 (Jacob et al., arXiv 1712.05877, section 3.2). In training the
-    folded layer has no batch statistics any more. A norm stays where the layer before it has other readers, shares its
-    weight, or has one that is an expression already.
+    Exact in evaluation mode but for the rounding of float32 (Jacob et al., arXiv 1712.05877, section 3.2). In training
+    the folded layer has no batch statistics any more. A norm stays where the layer before it has other readers, shares its weight,
+    or has one that is an expression already.
 
     Attributes:
         where: The batch norms.
@@ -61,7 +61,9 @@ def _fold(edit: Editor, norm: Node, layer: Node) -> None:
 
     mean, variance = tensor("running_mean"), tensor("running_var")
     gain, shift = tensor("weight"), tensor("bias")
-    assert mean is not None and variance is not None and layer.weight is not None
+    assert mean is not None
+    assert variance is not None
+    assert layer.weight is not None
     factor = torch.rsqrt(variance + norm.argument("eps")) * (1.0 if gain is None else gain)
     name, roles = str(layer.weight.target), ROLES[layer.op]
     weight = edit.graph.tensors[name].detach()

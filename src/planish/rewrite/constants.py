@@ -14,8 +14,8 @@ from planish.graph.evaluate import base_name_of, fold
 class FoldConstants(Pass):
     """Replace expressions over the model's tensors by their values.
 
-    A weight expression with a `planish::cast` in it stays: its format is what targets read. So does one over parameters,
-    unless asked for, since the result can no longer be trained under the user's names.
+    A weight expression with a `planish::cast` in it stays: its format is what targets read. So does one over
+    parameters, unless asked for, since the result can no longer be trained under the user's names.
 
     Attributes:
         parameters: Whether to fold expressions over parameters too.
