@@ -137,15 +137,20 @@ def _output_names(graph: Graph, flat: list[Any], nodes: list[fx.Node]) -> list[s
     """The place of each output in the structure ("last_hidden_state"); "output" where it is alone."""
     if len(flat) == 1:
         return ["output"] * len(nodes)
-    try:
-        keyed = pytree.tree_flatten_with_path(pytree.tree_unflatten(list(range(len(flat))), graph.out_spec))[0]
-        paths = ["_".join(str(_key(step)) for step in path) for path, _ in keyed]
-    except (ValueError, TypeError, AttributeError):  # a structure that holds nothing but tensors
-        paths = [str(place) for place in range(len(flat))]
+    paths = ["_".join(path) for path in _paths(graph.out_spec)]
     taken = {node.name for node in graph.inputs}
     names = [paths[flat.index(node)] for node in nodes]
     return [f"output_{name}" if name[:1].isdigit() or name in taken else name for name in names]
 
 
-def _key(step: Any) -> Any:
-    return next(getattr(step, field) for field in ("key", "idx", "name") if hasattr(step, field))
+def _paths(spec: pytree.TreeSpec) -> list[list[str]]:
+    """The keys that lead to each leaf: names where the structure has names, else numbers."""
+    if spec.is_leaf():
+        return [[]]
+    children = spec.children()
+    context = spec.context[-1] if isinstance(spec.context, tuple) and spec.context else spec.context
+    named = (
+        isinstance(context, list | tuple) and len(context) == len(children) and all(isinstance(k, str) for k in context)
+    )
+    keys = list(context) if named else [str(place) for place in range(len(children))]
+    return [[key, *path] for key, child in zip(keys, children, strict=True) for path in _paths(child)]

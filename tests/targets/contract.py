@@ -1,0 +1,137 @@
+"""What every CPU engine must do. A test class inherits it and names its engine."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from planish.compress import Quantize
+from planish.frontends import capture
+from planish.graph import Graph
+from planish.targets.cpu import ENGINES
+from planish.targets.cpu.check import difference
+from planish.targets.cpu.engine import Engine, Options
+from planish.targets.cpu.signature import Signature
+
+EXACT = 1e-5
+
+
+class Perceptron(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second = nn.Linear(24, 40), nn.Linear(40, 6)
+
+    def forward(self, x):
+        return self.second(torch.relu(self.first(x)))
+
+
+class Convolution(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.body = nn.Sequential(
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(2),
+            nn.Conv2d(8, 8, 3, groups=8),
+        )
+        self.head = nn.Linear(8, 4)
+
+    def forward(self, x):
+        return self.head(self.body(x).mean((2, 3)))
+
+
+class Block(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.table = nn.Embedding(50, 32)
+        self.project, self.out, self.norm = nn.Linear(32, 96), nn.Linear(32, 32), nn.LayerNorm(32)
+
+    def forward(self, tokens):
+        x = self.table(tokens)
+        q, k, v = (t.unflatten(-1, (4, 8)).transpose(1, 2) for t in self.project(x).chunk(3, -1))
+        y = nn.functional.scaled_dot_product_attention(q, k, v, is_causal=True)
+        return nn.functional.gelu(self.norm(x + self.out(y.transpose(1, 2).flatten(2))))
+
+
+def graph_of(name: str) -> Graph:
+    torch.manual_seed(0)
+    if name == "perceptron":
+        return capture(Perceptron().eval(), (torch.randn(5, 24),), {"x": {0: "batch"}}, training=False)
+    if name == "convolution":
+        return capture(Convolution().eval(), (torch.randn(2, 3, 12, 12),), {"x": {0: "batch"}}, training=False)
+    dynamic = {"tokens": {0: "batch", 1: "length"}}
+    return capture(Block().eval(), (torch.randint(0, 50, (2, 7)),), dynamic, training=False)
+
+
+def other_call(graph: Graph) -> tuple:
+    """Inputs of other sizes than the example's."""
+    (x,) = graph.example[0]
+    return (torch.cat([x, x.flip(0)]),)
+
+
+# 7-bit weights: with 8-bit ones, processors without VNNI may saturate, which is tested by itself
+QUANTIZED = {
+    "static": Quantize("int7", "uint8"),
+    "token": Quantize("int7", "uint8@token~dynamic"),
+    "symmetric token": Quantize("int7", "int8@token~dynamic"),
+    "weights": Quantize("int8"),
+    "groups": Quantize("int4@g8", where="linear"),
+}
+
+
+class EngineContract:
+    """Inherited by the tests of each engine.
+
+    Attributes:
+        name: The engine's name.
+        takes: The members of `QUANTIZED` that it takes.
+    """
+
+    name = ""
+    takes: tuple[str, ...] = ()
+
+    def engine(self) -> Engine:
+        return ENGINES[self.name]()
+
+    def runs(self, graph: Graph, tolerance: float = EXACT) -> None:
+        compiled = self.engine().compile(graph, Options(exact=self.engine().has_exact))
+        signature = Signature.of(graph)
+        for args in (graph.example[0], other_call(graph)):
+            results = compiled(signature.flatten(args, {}))
+            assert difference(results, [graph(*args)]).relative < tolerance
+
+    @pytest.mark.parametrize("model", ["perceptron", "convolution", "block"])
+    def test_computes_what_the_graph_says(self, model):
+        graph = graph_of(model)
+        assert self.engine().unsupported(graph) == []
+        self.runs(graph)
+
+    @pytest.mark.parametrize("model", ["perceptron", "convolution", "block"])
+    @pytest.mark.parametrize("recipe", QUANTIZED)
+    def test_computes_quantized_graphs(self, model, recipe):
+        if recipe == "groups" and model == "convolution" or "token" in recipe and model == "convolution":
+            return  # a group or a token is a matter of linear layers
+        graph = graph_of(model)
+        small = QUANTIZED[recipe](graph, [(graph.example[0], {}), (other_call(graph), {})])
+        if recipe not in self.takes:
+            assert self.engine().unsupported(small)
+            return
+        assert self.engine().unsupported(small) == []
+        self.runs(small, 0.02)  # one code, where an engine rounds at another place
+
+    def test_saved_files_compute_the_same(self):
+        graph = graph_of("perceptron")
+        compiled = self.engine().compile(graph, Options())
+        signature = Signature.of(graph)
+        again = self.engine().load(compiled.files, signature.tensor_inputs, Options())
+        inputs = signature.flatten(graph.example[0], {})
+        torch.testing.assert_close(again(inputs)[0], compiled(inputs)[0])
+
+    def test_says_which_precision_ran(self):
+        graph = graph_of("perceptron")
+        compiled = self.engine().compile(graph, Options())
+        ran = compiled.executed_precisions(Signature.of(graph).flatten(graph.example[0], {}))
+        assert sum(ran.values()) == pytest.approx(1)
+        assert max(ran, key=ran.__getitem__) == "f32"
