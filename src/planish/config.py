@@ -1,9 +1,8 @@
 """Frozen dataclasses as plain data and back: what passes and recipes are written with.
 
 A dataclass becomes a table of the fields that differ from their defaults; a value with a text form of its own
-(`__str__`, read back by its class's `parse`) becomes that text; None becomes
-"none", since TOML has no other word for it.
-`decode` accepts nothing that the field's annotation does not, and says which field it was.
+(`__str__`, read back by its class's `parse`) becomes that text; None becomes "none", since TOML has no
+other word for it. `decode` accepts nothing that the field's annotation does not, and says which field it was.
 """
 
 from __future__ import annotations

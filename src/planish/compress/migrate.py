@@ -113,7 +113,9 @@ def _channels_keep_order(graph: Graph, through: dict[str, tuple[Node, Node]]) ->
             if n.name in makers:
                 value = torch.arange(value.shape[-1], dtype=value.dtype).expand(value.shape).contiguous()
             if n.name in mixers:
-                values = self.env[n.args[2]]
+                handed_on = n.args[2]
+                assert isinstance(handed_on, fx.Node)
+                values = self.env[handed_on]
                 value = values if values.shape == value.shape else torch.full_like(value, -1)
             if n.name in wanted:
                 width = wanted[n.name].shape

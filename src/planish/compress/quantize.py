@@ -131,8 +131,9 @@ class Quantize(Pass):
     def _activation_steps(self, graph: Graph, layers: list[Node]) -> list[Step]:
         steps: list[Step] = []
         for site in self._sites(layers):
-            shared = f", shared by {len(site.layers)} layers" if len(site.layers) > 1 else ""
-            steps.append(Step(site.path, site.layers[0].name, f"input to {self._activation_format()}{shared}"))
+            first, *others = site.layers
+            shared = f", shared by {len(others) + 1} layers" if others else ""
+            steps.append(Step(site.path, first.name, f"input to {self._activation_format()}{shared}"))
         products = self._products(graph)
         return steps + [Step(node.path, node.name, f"operands to {self._product_format()}") for node in products]
 

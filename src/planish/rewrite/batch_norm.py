@@ -15,8 +15,8 @@ class FoldBatchNorm(Pass):
     """Scale and shift the weights of a linear or convolution layer as the batch norm behind it would its output.
 
     Exact in evaluation mode but for the rounding of float32 (Jacob et al., arXiv 1712.05877, section 3.2). In training
-    the folded layer has no batch statistics any more. A norm stays where the layer before it has other readers, shares its weight,
-    or has one that is an expression already.
+    the folded layer has no batch statistics any more. A norm stays where the layer before it has other
+    readers, shares its weight, or has one that is an expression already.
 
     Attributes:
         where: The batch norms.
