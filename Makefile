@@ -24,7 +24,7 @@ check: $(VENV)/.dev docs
 	$(VENV)/bin/basedpyright
 
 docs: $(VENV)/.dev
-	$(VENV)/bin/mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(VENV)/bin/mkdocs build --strict --quiet
 
 clean:
 	rm -rf $(VENV) site
