@@ -39,7 +39,7 @@ class Wrong:
     """An engine that is a little off."""
 
     has_exact = False
-    files = {}
+    files = ()
 
     def unsupported(self, graph):
         return []

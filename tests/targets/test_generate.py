@@ -5,7 +5,6 @@ import torch
 
 from planish.frontends import capture
 from planish.targets.cpu import Cpu
-from planish.targets.cpu.generate import measure_generation
 from tests.support import require
 
 
@@ -58,5 +57,3 @@ def test_it_generates_what_transformers_does(engine, llama, graph):
         pad_token_id=0,
     )
     assert torch.equal(artifact.generate(prompt, 8), wanted)
-    rows = measure_generation(artifact, prompt, 4)
-    assert [row.unit for row in rows] == ["tokens/s", "tokens/s"]

@@ -29,8 +29,8 @@ def test_weight_codes_are_those_of_the_format(text):
         if node.op != "linear":
             continue
         cast = node.weight
-        weight, format = cast.args[0], cast.format
-        codes = format.encode(weight.tensor.detach(), [parameter.tensor for parameter in cast.args[1]])
+        weight, form = cast.args[0], cast.format
+        codes = form.encode(weight.tensor.detach(), [parameter.tensor for parameter in cast.args[1]])
         np.testing.assert_array_equal(held[str(weight.target)].astype(np.int16).T, codes.codes.numpy())
 
 

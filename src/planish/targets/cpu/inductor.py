@@ -50,15 +50,10 @@ class Inductor:
             return InductorModel(Graph.load(file), options)
 
 
-def _is_static(format: Format) -> bool:
-    element = format.element
+def _is_static(form: Format) -> bool:
+    element = form.element
     plain = isinstance(element, Int) and element.bits == 8 and not element.frac and not element.narrow
-    return (
-        plain
-        and not format.is_dynamic
-        and (format.block is None or format.block.is_tensor)
-        and format.scale is not None
-    )
+    return plain and not form.is_dynamic and (form.block is None or form.block.is_tensor) and form.scale is not None
 
 
 def _is_folded(node: Node) -> bool:
@@ -98,6 +93,7 @@ class InductorModel:
         self._run: Any = torch.compile(flat, dynamic=None, options={"freezing": True})
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Run once; tensors in the order of the signature."""
         given = iter(inputs)
         leaves = [
             next(given) if is_tensor else value for is_tensor, value in zip(self._tensors, self._literals, strict=True)

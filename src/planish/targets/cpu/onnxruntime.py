@@ -80,6 +80,7 @@ class OnnxRuntimeModel:
             raise EngineError(f"ONNX Runtime refuses the model: {error}", "engine 'onnxruntime'") from error
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Run once; tensors in the order of the signature."""
         return [torch.from_numpy(array) for array in self._run(self._session, inputs)]
 
     def _run(self, session: ort.InferenceSession, inputs: Sequence[Tensor]) -> Any:

@@ -27,10 +27,10 @@ except ImportError as error:
 _MODEL, _SETTINGS = "model.onnx", "openvino.json"
 
 
-def _group(format: Format) -> int:
+def _group(form: Format) -> int:
     """Numbers of a block of a dynamic int8 format with groups along the last axis; 0 for any other format."""
-    block = format.block
-    if not format.is_dynamic or format.element != Int(8) or format.is_affine or block is None:
+    block = form.block
+    if not form.is_dynamic or form.element != Int(8) or form.is_affine or block is None:
         return 0
     return next((size or 0 for axis, size in block.sizes if axis == -1), 0) if len(block.sizes) == 1 else 0
 
@@ -42,12 +42,12 @@ class OpenVino:
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """Operations without an ONNX form, and formats of activations without a kernel."""
-        return list(lower(graph, skips=lambda format: _group(format) > 0).unsupported)
+        return list(lower(graph, skips=lambda form: _group(form) > 0).unsupported)
 
     def compile(self, graph: Graph, options: Options) -> OpenVinoModel:
         """Compile a graph. Its precision is float32 wherever no cast says otherwise."""
         groups = {size for node in graph.nodes if node.format and (size := _group(node.format))}
-        model = onnx_model(graph, options.fixed, lambda format: _group(format) > 0)
+        model = onnx_model(graph, options.fixed, lambda form: _group(form) > 0)
         # 0 forbids what the graph did not ask for: activations of weight-only layers rounded behind its back
         settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": min(groups, default=0)}
         files = {_MODEL: model.SerializeToString(), _SETTINGS: json.dumps(settings).encode()}
@@ -85,6 +85,7 @@ class OpenVinoModel:
             ) from error
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """Run once; tensors in the order of the signature."""
         fed = {self._names[place]: inputs[place].contiguous().numpy() for place in self._fed}
         try:
             results = self._request.infer(fed, share_inputs=True, share_outputs=False)

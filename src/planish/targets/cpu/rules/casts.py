@@ -1,7 +1,7 @@
 """Casts: QuantizeLinear and DequantizeLinear, in the shapes that integer kernels recognize.
 
 Weights are stored as exactly the codes of `Format.encode`. Activations of 8 bits are unsigned in the file, shifted by
-128 where the format is signed: kernels multiply unsigned by signed, and the numbers are the same.
+128 where the form is signed: kernels multiply unsigned by signed, and the numbers are the same.
 A scale that is computed for each token is divided out in front of a linear layer and multiplied back behind it, so that
 the product itself is the static pattern that every engine has an integer kernel for.
 """
@@ -39,7 +39,7 @@ def is_weight(b: Builder, node: Any) -> bool:
 
 
 def format_of(node: fx.Node) -> Format:
-    """The format of a cast."""
+    """The number format of a cast."""
     return Format.parse(arguments(node)["format"])
 
 
@@ -74,23 +74,23 @@ class Stored:
 
 def stored(b: Builder, node: fx.Node) -> Stored | None:
     """The codes of a weight cast; None where DequantizeLinear cannot say what the format means."""
-    format, source = format_of(node), b.known(node.args[0])
-    element = format.element
-    if source is None or not isinstance(element, Int) or element.bits > 8 or (format.scale and format.scale.scale):
+    form, source = format_of(node), b.known(node.args[0])
+    element = form.element
+    if source is None or not isinstance(element, Int) or element.bits > 8 or (form.scale and form.scale.scale):
         return None
     given = [b.known(parameter) for parameter in arguments(node)["parameters"]]
-    codes = format.encode(source.detach().float(), given or None)  # type: ignore[arg-type]
+    codes = form.encode(source.detach().float(), given or None)  # type: ignore[arg-type]
     unit = 2.0**-element.frac
-    if format.scale is None:
+    if form.scale is None:
         return Stored(to_numpy(codes.codes), np.float32(unit), None, 0, 0, element.bits)  # type: ignore[arg-type]
     shape = tuple(source.shape)
-    scale = to_numpy((codes.parameters[0].float() * unit).broadcast_to(format.scale_shape(shape)))
+    scale = to_numpy((codes.parameters[0].float() * unit).broadcast_to(form.scale_shape(shape)))
     zero = None
-    if format.is_affine:
-        zero = to_numpy(codes.parameters[1].broadcast_to(format.scale_shape(shape)))
+    if form.is_affine:
+        zero = to_numpy(codes.parameters[1].broadcast_to(form.scale_shape(shape)))
     if scale.ndim == 0:
         return Stored(to_numpy(codes.codes), scale, zero, 0, 0, element.bits)
-    layout = format.block.layout(shape)  # type: ignore[union-attr]  # a scale with axes has a block
+    layout = form.block.layout(shape)  # type: ignore[union-attr]  # a scale with axes has a block
     cut = [axis for axis, (count, _) in enumerate(layout) if count > 1]
     if len(cut) <= 1 and all(size == 1 for axis, (_, size) in enumerate(layout) if axis in cut):
         axis = cut[0] if cut else 0
@@ -171,17 +171,17 @@ def rows(b: Builder, table: fx.Node, indices: str) -> str:
 # Activations ---------------------------------------------------------------------------------------------------------
 
 
-def refusal(format: Format) -> str | None:
+def refusal(form: Format) -> str | None:
     """Why no CPU engine here can round activations to a format; None if they can."""
-    element = format.element
+    element = form.element
     if not isinstance(element, Int) or element.bits > 8:
-        return f"no CPU engine rounds activations to {format}"
-    if format.rounding != "even":
-        return f"CPU engines round half to even, {format} does not"
-    if format.scale is not None and format.scale.scale is not None:
-        return f"{format} has scales of scales"
-    if format.block and not format.block.is_tensor and format.block != TOKEN:
-        return f"the scales of {format} are neither per tensor nor per token"
+        return f"no CPU engine rounds activations to {form}"
+    if form.rounding != "even":
+        return f"CPU engines round half to even, {form} does not"
+    if form.scale is not None and form.scale.scale is not None:
+        return f"{form} has scales of scales"
+    if form.block and not form.block.is_tensor and form.block != TOKEN:
+        return f"the scales of {form} are neither per tensor nor per token"
     return None
 
 
@@ -189,30 +189,30 @@ def cast(b: Builder, node: fx.Node) -> str:
     """A cast where it stands: of a weight, or of an activation."""
     if is_weight(b, node):
         return weight(b, node)
-    format = format_of(node)
-    if b.skips(format):
+    form = format_of(node)
+    if b.skips(form):
         return b.value(node.args[0])
-    if why := refusal(format):
+    if why := refusal(form):
         raise LookupError(why)
     x = b.value(node.args[0], torch.float32)
-    if format.is_dynamic:
-        scale, zero = _measured(b, x, format)
-        codes = _scaled(b, x, scale, zero, format)
+    if form.is_dynamic:
+        scale, zero = _measured(b, x, form)
+        codes = _scaled(b, x, scale, zero, form)
         whole = codes if zero is None else b.emit("Sub", codes, zero)
         return b.emit("Mul", whole, scale)
-    return _static(b, x, format, [b.known(parameter) for parameter in arguments(node)["parameters"]])
+    return _static(b, x, form, [b.known(parameter) for parameter in arguments(node)["parameters"]])
 
 
-def _static(b: Builder, x: str, format: Format, parameters: list[torch.Tensor | None]) -> str:
-    element = format.element
+def _static(b: Builder, x: str, form: Format, parameters: list[torch.Tensor | None]) -> str:
+    element = form.element
     assert isinstance(element, Int)
     if any(parameter is None for parameter in parameters):
         raise LookupError("the scale of an activation is computed from an input")
     unit = 2.0**-element.frac
-    scale = to_numpy(parameters[0].float() * unit) if format.scale else np.float32(unit)  # type: ignore[union-attr]
+    scale = to_numpy(parameters[0].float() * unit) if form.scale else np.float32(unit)  # type: ignore[union-attr]
     if scale.size != 1:
-        raise LookupError(f"the scales of {format} are neither per tensor nor per token")
-    zero = int(parameters[1].item()) if format.is_affine else 0  # type: ignore[union-attr]
+        raise LookupError(f"the scales of {form} are neither per tensor nor per token")
+    zero = int(parameters[1].item()) if form.is_affine else 0  # type: ignore[union-attr]
     return _round(b, x, float(scale.reshape(())), zero, element)
 
 
@@ -226,17 +226,17 @@ def _round(b: Builder, x: str, scale: float, zero: int, element: Int) -> str:
     return b.emit("DequantizeLinear", b.emit("QuantizeLinear", x, s, z), s, z)
 
 
-def _measured(b: Builder, x: str, format: Format) -> tuple[str, str | None]:
+def _measured(b: Builder, x: str, form: Format) -> tuple[str, str | None]:
     """Scale, and zero point if affine, of each token or of the tensor, as `Format.parameters` computes them."""
-    element = format.element
+    element = form.element
     assert isinstance(element, Int)
-    over = (b.ints(-1),) if format.block == TOKEN else ()
+    over = (b.ints(-1),) if form.block == TOKEN else ()
     one = b.constant(1.0, np.float32)
 
     def positive(raw: str) -> str:
         return b.emit("Where", b.emit("Equal", raw, b.constant(0.0, np.float32)), one, raw)
 
-    if not format.is_affine:
+    if not form.is_affine:
         high = b.emit("ReduceMax", b.emit("Abs", x), *over, keepdims=1)
         return positive(b.emit("Div", high, b.constant(element.maximum, np.float32))), None
     nothing = b.constant(0.0, np.float32)
@@ -247,9 +247,9 @@ def _measured(b: Builder, x: str, format: Format) -> tuple[str, str | None]:
     return scale, b.emit("Round", b.emit("Sub", lowest, b.emit("Div", low, scale)))
 
 
-def _scaled(b: Builder, x: str, scale: str, zero: str | None, format: Format) -> str:
+def _scaled(b: Builder, x: str, scale: str, zero: str | None, form: Format) -> str:
     """Codes as float numbers: the static pattern with scale 1."""
-    element = format.element
+    element = form.element
     assert isinstance(element, Int)
     codes = b.emit("Div", x, scale)
     if zero is not None:
@@ -265,6 +265,7 @@ class Moved:
     restore: Callable[[str], str]
 
     def __call__(self, product: str) -> str:
+        """The product in its true scale."""
         return self.restore(product)
 
 
@@ -275,13 +276,13 @@ def moved_scale(b: Builder, source: fx.Node, weight_node: fx.Node) -> Moved | No
     """
     if not is_cast(source) or is_weight(b, source):
         return None
-    format = format_of(source)
+    form = format_of(source)
     numbers = b.known(weight_node)
-    if not format.is_dynamic or b.skips(format) or refusal(format) or numbers is None:
+    if not form.is_dynamic or b.skips(form) or refusal(form) or numbers is None:
         return None
     x = b.value(source.args[0], torch.float32)
-    scale, zero = _measured(b, x, format)
-    codes = _scaled(b, x, scale, zero, format)
+    scale, zero = _measured(b, x, form)
+    codes = _scaled(b, x, scale, zero, form)
     if zero is None:
         return Moved(codes, lambda product: b.emit("Mul", product, scale))
     sums = b.constant(numbers.double().sum(1).float().numpy(), name=f"{_name(weight_node)}__sum")

@@ -21,10 +21,7 @@ def linear(b: Builder, node: fx.Node) -> str:
     source, weight, bias = given["input"], given["weight"], given["bias"]
     w = casts.weight(b, weight, transposed=True)
     restore = casts.moved_scale(b, source, weight)
-    if restore is None:
-        y = b.emit("MatMul", b.value(source), w)
-    else:
-        y = restore(b.emit("MatMul", restore.input, w))
+    y = restore(b.emit("MatMul", restore.input, w)) if restore else b.emit("MatMul", b.value(source), w)
     return y if bias is None else b.emit("Add", y, b.value(bias))
 
 

@@ -40,9 +40,12 @@ def logical(op: str) -> Rule:
 
 
 def extreme(op: str, place: str) -> Rule:
-    """`max`, `min`: of everything, or along an axis together with where."""
+    """`max`, `min`: of everything, along an axis together with where, or of two tensors."""
 
     def rule(b: Builder, node: fx.Node) -> Any:
+        if isinstance(node.args[1] if len(node.args) > 1 else None, fx.Node):
+            dtype = node.meta["val"].dtype
+            return b.emit(op.removeprefix("Reduce"), *[b.value(arg, dtype) for arg in node.args[:2]])
         given, source = arguments(node), node.args[0]
         x, rank = b.value(source), source.meta["val"].dim()
         if isinstance(node.meta["val"], torch.Tensor):

@@ -315,6 +315,27 @@ def index(b: Builder, node: fx.Node) -> str:
     return b.emit("GatherND", b.value(source), b.emit("Concat", *columns, axis=-1))
 
 
+def scatter(b: Builder, node: fx.Node) -> str:
+    """Elements written, added or combined at the places that an index tensor names along one axis."""
+    given, dtype = arguments(node), node.meta["val"].dtype
+    name = node.target._schema.name  # type: ignore[union-attr]
+    how = (
+        "add"
+        if "scatter_add" in name
+        else {"sum": "add", "prod": "mul", "amax": "max", "amin": "min"}.get(given.get("reduce"))
+    )
+    if given.get("include_self") is False or given.get("reduce") == "mean":
+        raise LookupError(f"{name.partition('::')[2]} that leaves out the tensor's own numbers, or takes a mean")
+    index = b.value(given["index"], torch.int64)
+    source = given.get("src", given.get("value"))
+    new = b.value(source, dtype)
+    if not isinstance(source, fx.Node):
+        new = b.emit("Expand", new, b.shape(given["index"]))
+    return b.emit(
+        "ScatterElements", b.value(node.args[0], dtype), index, new, axis=given["dim"], reduction=how or "none"
+    )
+
+
 def one_hot(b: Builder, node: fx.Node) -> str:
     """Rows of the identity."""
     count = b.size_of(arguments(node)["num_classes"])
@@ -369,6 +390,7 @@ RULES: dict[str, Rule] = {
     "gather": gather,
     "index_select": index_select,
     "index": index,
+    **dict.fromkeys(("scatter", "scatter_add", "scatter_reduce"), scatter),
     "one_hot": one_hot,
     "scalar_tensor": scalar_tensor,
 }
