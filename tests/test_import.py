@@ -12,7 +12,9 @@ import planish
 HEAVY = ("torch", "numpy", "transformers", "onnx", "onnxruntime", "openvino", "plotly", "jinja2", "scipy", "sklearn")
 
 
-@pytest.mark.parametrize("statement", ["import planish", "from planish.cli import app", "from planish.models import cards"])
+@pytest.mark.parametrize(
+    "statement", ["import planish", "from planish.cli import app", "from planish.models import cards"]
+)
 def test_no_heavy_library_is_imported(statement: str) -> None:
     code = f"import sys; {statement}; print(*[name for name in {HEAVY} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import pickle
@@ -211,9 +212,11 @@ def test_ctrl_c_says_what_is_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
     assert Path("kept/report.html").exists()
 
 
-def test_a_full_disk_is_said(cli: Cli) -> None:
-    Path("kept").mkdir()
-    Path("kept/measurements.jsonl").symlink_to("/dev/full")
+def test_a_full_disk_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "fsync", full)
     code, said = cli("analyze", "m.py:make", "--run", "kept")
     assert code == 2, said
     assert "free space" in said

@@ -52,7 +52,7 @@ def analyze(
         record = Run(folder)
         cost = flow.analyze(record, source, progress)
     console.print(cost.table(depth, peaks()))
-    _finish(record)
+    _write_page(record)
 
 
 def compress(
@@ -144,14 +144,18 @@ def _folder(model: str) -> Path:
 
 
 def _finish(run: Run) -> None:
+    _write_page(run)
+    _say(run)
+
+
+def _write_page(run: Run) -> None:
     from planish.errors import MissingExtra
     from planish.report import write
 
     try:
-        write(run.path)
+        console.print(f"page {write(run.path)}", style="dim")
     except MissingExtra as error:
         console.print(f"[yellow]no page:[/] {escape(str(error))}")
-    _say(run)
 
 
 def _say(run: Run) -> None:

@@ -5,12 +5,14 @@ Only two of these run code that came with the model: a Python file that the user
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import fx
 from torch.utils import _pytree as pytree
 
 from planish.errors import DataError, ModelError, OptionError, PlanishError, UnknownName, UntrustedFile
@@ -101,24 +103,27 @@ def _load(model: str, trust: bool) -> Task | Graph:
 def _exported(path: Path) -> Graph:
     try:
         program = torch.export.load(path)
-        module = program.module(check_guards=False)
+        loaded = program.module(check_guards=False)
     except Exception as error:  # whatever a damaged archive provokes in the loader
         said = str(error).partition("\n")[0]
         raise ModelError(
             f"this is not a readable .pt2 file: {said}", str(path), "torch.export.save(program, path)"
         ) from error
+    module = fx.GraphModule(loaded, loaded.graph)  # what torch gives refuses train() and eval()
     if program.example_inputs is None:
         raise ModelError(
             "the program was saved without example inputs", str(path), "export it with torch.export.export"
         )
     call = program.example_inputs
-    return capture(module, call, dynamic=_dynamic(program, call), training=False)
+    return capture(module, call, dynamic=_dynamic(program, module, call), training=False)
 
 
-def _dynamic(program: torch.export.ExportedProgram, call: tuple[Any, Any]) -> dict[str, dict[int, str]]:
+def _dynamic(
+    program: torch.export.ExportedProgram, module: torch.nn.Module, call: tuple[Any, Any]
+) -> dict[str, dict[int, str]]:
     """The axes that the program was exported with as dynamic, by input."""
     nodes = iter(node for node in program.graph.nodes if node.name in set(program.graph_signature.user_inputs))
-    names = [*(f"args_{place}" for place in range(len(call[0]))), *call[1]]
+    names = [*list(inspect.signature(module.forward).parameters)[: len(call[0])], *call[1]]
     dynamic: dict[str, dict[int, str]] = {}
     for name, value in zip(names, [*call[0], *call[1].values()], strict=True):
         for _ in pytree.tree_leaves(value):
