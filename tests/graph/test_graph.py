@@ -160,6 +160,13 @@ def test_replaced_nodes_and_their_tensors_disappear(graph: Graph) -> None:
     assert "0.norm.weight" not in smaller.tensors
 
 
+def test_an_edited_batch_norm_still_counts_its_batches() -> None:
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.BatchNorm2d(4), nn.ReLU())
+    net = capture(model, (torch.randn(2, 3, 8, 8),)).edit().done().module().train()
+    net(torch.randn(2, 3, 8, 8))
+    assert int(net.state_dict()["1.num_batches_tracked"]) == 1
+
+
 def test_a_call_that_does_not_fit_is_refused(graph: Graph) -> None:
     edit = graph.edit()
     node = edit.node(graph.select(ops.linear)[0].name)

@@ -21,6 +21,7 @@ from torch._subclasses import FakeTensorMode
 from planish.errors import GraphError
 from planish.formats import Format
 from planish.graph.assemble import copy_graph
+from planish.graph.modes import COUNTER
 from planish.graph.node import Node
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class Editor:
             is_impure_node=lambda node: node.op in ("placeholder", "output") or node.is_impure()
         )
         used = {str(node.target) for node in self._fx.nodes if node.op == "get_attr"}
+        used |= {node.meta[COUNTER] for node in self._fx.nodes if COUNTER in node.meta}
         tensors = {name: tensor for name, tensor in self.graph.tensors.items() if name in used}
         buffers = frozenset(self._persistent & used)
         return self.graph.replace(fx=copy_graph(self._fx), tensors=tensors, buffers=buffers).verify()
