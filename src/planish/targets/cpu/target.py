@@ -116,7 +116,9 @@ class Cpu:
             reasons = "; ".join(f"{row.details['engine']}: {row.details['reason']}" for row in rows)
             raise EngineError(f"no engine can run this graph: {reasons}", "the CPU target", "target.unsupported(graph)")
         baselines: dict[str, CpuArtifact] = {}
-        for name, engine in engines.items() if original else ():
+        for name, engine in engines.items():
+            if original is None:
+                break
             tell(next(done), steps, f"compiling the original for {name}")
             baselines.update(self._try(name, engine, original, options, [call], []))
         tell(next(done), steps, "timing")

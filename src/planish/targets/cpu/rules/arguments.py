@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from torch import fx
+Call = Any
+"""An `fx.Node`. Its arguments have the types that its operator's schema says, which Python cannot express."""
 
 
-def arguments(node: fx.Node) -> dict[str, Any]:
+def arguments(node: Call) -> dict[str, Any]:
     """Every argument by name, defaults filled in."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]  # rules are for operator overloads
+    schema = node.target._schema.arguments
     given = dict(zip([argument.name for argument in schema], node.args, strict=False))
     defaults = {argument.name: argument.default_value for argument in schema}
     return {**defaults, **given, **node.kwargs}

@@ -8,21 +8,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import fx
 
 from planish.targets.cpu.builder import Builder
-from planish.targets.cpu.rules.arguments import arguments
+from planish.targets.cpu.rules.arguments import Call, arguments
 
-Rule = Callable[[Builder, fx.Node], Any]
+Rule = Callable[[Builder, Call], Any]
 _NEVER = float(np.finfo(np.float32).min)  # in place of -inf: a row without any key gives no NaN
 
 
-def attention(b: Builder, node: fx.Node) -> str:
+def attention(b: Builder, node: Call) -> str:
     """`scaled_dot_product_attention`, with a boolean or additive mask, causal or not, and grouped queries."""
     given = arguments(node)
     query, key, value = node.args[:3]
     dtype, rank = node.meta["val"].dtype, node.meta["val"].dim()
-    scale = given.get("scale") or 1 / math.sqrt(b.shape_of(query)[-1])  # type: ignore[arg-type]
+    scale = given.get("scale") or 1 / math.sqrt(b.shape_of(query)[-1])
     k, v = b.value(key), b.value(value)
     if given.get("enable_gqa"):
         k, v = _repeat_heads(b, query, key, k), _repeat_heads(b, query, value, v)
@@ -36,26 +35,26 @@ def attention(b: Builder, node: fx.Node) -> str:
     return b.emit("MatMul", b.emit("Softmax", scores, axis=-1), v)
 
 
-def _additive(b: Builder, mask: fx.Node, dtype: torch.dtype) -> str:
+def _additive(b: Builder, mask: Call, dtype: torch.dtype) -> str:
     if mask.meta["val"].dtype != torch.bool:
         return b.value(mask, dtype)
     return b.emit("Where", b.value(mask), b.value(0.0, dtype), b.value(_NEVER, dtype))
 
 
-def _causal(b: Builder, query: fx.Node, key: fx.Node, dtype: torch.dtype) -> str:
+def _causal(b: Builder, query: Call, key: Call, dtype: torch.dtype) -> str:
     rows, columns = b.dimension(query, -2), b.dimension(key, -2)
     full = b.emit("Expand", b.value(_NEVER, dtype), b.emit("Concat", rows, columns, axis=0))
     return b.emit("Trilu", full, b.constant(np.array(1, np.int64)), upper=1)
 
 
-def _repeat_heads(b: Builder, query: fx.Node, key: fx.Node, k: str) -> str:
+def _repeat_heads(b: Builder, query: Call, key: Call, k: str) -> str:
     times = (b.shape_of(query)[-3] or 1) // (b.shape_of(key)[-3] or 1)
     if times == 1:
         return k
     heads = b.shape_of(query)[-3]
     wide = b.emit("Tile", b.emit("Unsqueeze", k, b.ints(2)), b.ints(1, 1, times, 1, 1))
     last = b.shape_of(key)[-1]
-    return b.emit("Reshape", wide, b.emit("Concat", b.dimension(key, 0), b.ints(heads, -1, last), axis=0))  # type: ignore[arg-type]
+    return b.emit("Reshape", wide, b.emit("Concat", b.dimension(key, 0), b.ints(heads, -1, last), axis=0))
 
 
 RULES: dict[str, Rule] = {"scaled_dot_product_attention": attention}

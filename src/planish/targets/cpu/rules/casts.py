@@ -23,9 +23,9 @@ from planish.formats.block import TOKEN
 from planish.formats.integer import Int
 from planish.graph.ops import base_name
 from planish.targets.cpu.builder import Builder, to_numpy
-from planish.targets.cpu.rules.arguments import arguments
+from planish.targets.cpu.rules.arguments import Call, arguments
 
-Rule = Callable[[Builder, fx.Node], Any]
+Rule = Callable[[Builder, Call], Any]
 
 
 def is_cast(node: Any) -> bool:
@@ -38,7 +38,7 @@ def is_weight(b: Builder, node: Any) -> bool:
     return is_cast(node) and b.known(node.args[0]) is not None
 
 
-def format_of(node: fx.Node) -> Format:
+def format_of(node: Call) -> Format:
     """The number format of a cast."""
     return Format.parse(arguments(node)["format"])
 
@@ -69,20 +69,20 @@ class Stored:
     def transposed(self) -> Stored:
         """The same for the transposed matrix."""
         scale, zero = (None if a is None else a.T for a in (self.scale, self.zero))
-        return Stored(self.codes.T, scale, zero, 1 - self.axis, self.block, self.bits)  # type: ignore[arg-type]
+        return Stored(self.codes.T, scale, zero, 1 - self.axis, self.block, self.bits)
 
 
-def stored(b: Builder, node: fx.Node) -> Stored | None:
+def stored(b: Builder, node: Call) -> Stored | None:
     """The codes of a weight cast; None where DequantizeLinear cannot say what the format means."""
     form, source = format_of(node), b.known(node.args[0])
     element = form.element
     if source is None or not isinstance(element, Int) or element.bits > 8 or (form.scale and form.scale.scale):
         return None
     given = [b.known(parameter) for parameter in arguments(node)["parameters"]]
-    codes = form.encode(source.detach().float(), given or None)  # type: ignore[arg-type]
+    codes = form.encode(source.detach().float(), given or None)
     unit = 2.0**-element.frac
     if form.scale is None:
-        return Stored(to_numpy(codes.codes), np.float32(unit), None, 0, 0, element.bits)  # type: ignore[arg-type]
+        return Stored(to_numpy(codes.codes), np.float32(unit), None, 0, 0, element.bits)
     shape = tuple(source.shape)
     scale = to_numpy((codes.parameters[0].float() * unit).broadcast_to(form.scale_shape(shape)))
     zero = None
@@ -125,13 +125,13 @@ def _dequantize(b: Builder, held: Stored, name: str) -> str:
     return b.emit("DequantizeLinear", *inputs, **({"axis": held.axis} if held.scale.ndim else {}), **extra)
 
 
-def _name(node: fx.Node) -> str:
+def _name(node: Call) -> str:
     while node.op != "get_attr" and node.all_input_nodes:
         node = node.all_input_nodes[0]
     return str(node.target) if node.op == "get_attr" else node.name
 
 
-def weight(b: Builder, node: fx.Node, transposed: bool = False) -> str:
+def weight(b: Builder, node: Call, transposed: bool = False) -> str:
     """The ONNX value of what feeds a weight: codes and scales for a cast, otherwise the folded numbers."""
     if is_weight(b, node) and (held := stored(b, node)) is not None:
         return _dequantize(b, held.transposed() if transposed else held, _name(node))
@@ -144,7 +144,7 @@ def weight(b: Builder, node: fx.Node, transposed: bool = False) -> str:
     return b.constant(to_numpy(known.t()), name=_name(node))
 
 
-def rows(b: Builder, table: fx.Node, indices: str) -> str:
+def rows(b: Builder, table: Call, indices: str) -> str:
     """Rows of an embedding table; of a quantized one, codes and scales are looked up separately."""
     held = stored(b, table) if is_weight(b, table) else None
     if held is None or (held.scale.ndim and held.axis != 0 and not held.block) or (held.block and held.axis != 1):
@@ -185,7 +185,7 @@ def refusal(form: Format) -> str | None:
     return None
 
 
-def cast(b: Builder, node: fx.Node) -> str:
+def cast(b: Builder, node: Call) -> str:
     """A cast where it stands: of a weight, or of an activation."""
     if is_weight(b, node):
         return weight(b, node)
@@ -209,10 +209,10 @@ def _static(b: Builder, x: str, form: Format, parameters: list[torch.Tensor | No
     if any(parameter is None for parameter in parameters):
         raise LookupError("the scale of an activation is computed from an input")
     unit = 2.0**-element.frac
-    scale = to_numpy(parameters[0].float() * unit) if form.scale else np.float32(unit)  # type: ignore[union-attr]
+    scale = to_numpy(parameters[0].float() * unit) if form.scale else np.float32(unit)
     if scale.size != 1:
         raise LookupError(f"the scales of {form} are neither per tensor nor per token")
-    zero = int(parameters[1].item()) if form.is_affine else 0  # type: ignore[union-attr]
+    zero = int(parameters[1].item()) if form.is_affine else 0
     return _round(b, x, float(scale.reshape(())), zero, element)
 
 
@@ -269,7 +269,7 @@ class Moved:
         return self.restore(product)
 
 
-def moved_scale(b: Builder, source: fx.Node, weight_node: fx.Node) -> Moved | None:
+def moved_scale(b: Builder, source: Call, weight_node: Call) -> Moved | None:
     """For a dynamic cast in front of a linear layer, its codes and how to scale the product.
 
     With codes `u`, scale `s` and zero point `z` of each token: `((u - z) * s) @ w = s * (u @ w - z * sum(w))`.

@@ -9,9 +9,9 @@ import torch
 from torch import fx
 
 from planish.targets.cpu.builder import Builder
-from planish.targets.cpu.rules.arguments import arguments
+from planish.targets.cpu.rules.arguments import Call, arguments
 
-Rule = Callable[[Builder, fx.Node], Any]
+Rule = Callable[[Builder, Call], Any]
 
 
 def _dtype(item: Any) -> torch.dtype | None:
@@ -34,7 +34,7 @@ def _common(left: Any, right: Any) -> torch.dtype:
 def unary(op: str, **attributes: Any) -> Rule:
     """A function of one float tensor."""
 
-    def rule(b: Builder, node: fx.Node) -> str:
+    def rule(b: Builder, node: Call) -> str:
         return b.emit(op, b.value(node.args[0], node.meta["val"].dtype), **attributes)
 
     return rule
@@ -43,7 +43,7 @@ def unary(op: str, **attributes: Any) -> Rule:
 def binary(op: str) -> Rule:
     """Arithmetic on two operands, in the type of the result; `alpha` scales the second."""
 
-    def rule(b: Builder, node: fx.Node) -> Any:
+    def rule(b: Builder, node: Call) -> Any:
         value = node.meta["val"]
         if not isinstance(value, torch.Tensor):
             return _size_arithmetic(op, b, node)
@@ -58,7 +58,7 @@ def binary(op: str) -> Rule:
     return rule
 
 
-def _size_arithmetic(op: str, b: Builder, node: fx.Node) -> str:
+def _size_arithmetic(op: str, b: Builder, node: Call) -> str:
     if b.size_of(node) is not None:
         return b.size(node)
     return b.emit(op, b.size(node.args[0]), b.size(node.args[1]))
@@ -67,7 +67,7 @@ def _size_arithmetic(op: str, b: Builder, node: fx.Node) -> str:
 def comparison(op: str, negate: bool = False) -> Rule:
     """A comparison, in the common type of the operands."""
 
-    def rule(b: Builder, node: fx.Node) -> str:
+    def rule(b: Builder, node: Call) -> str:
         left, right = node.args[0], node.args[1]
         dtype = _common(left, right)
         if dtype == torch.bool and op != "Equal":
@@ -81,7 +81,7 @@ def comparison(op: str, negate: bool = False) -> Rule:
 def logical(op: str) -> Rule:
     """A logical operation; integers are compared with zero, bitwise ones are left to their own operation."""
 
-    def rule(b: Builder, node: fx.Node) -> str:
+    def rule(b: Builder, node: Call) -> str:
         if node.meta["val"].dtype != torch.bool:
             dtype = node.meta["val"].dtype
             bitwise = {"And": "BitwiseAnd", "Or": "BitwiseOr", "Xor": "BitwiseXor"}[op]
@@ -91,14 +91,14 @@ def logical(op: str) -> Rule:
     return rule
 
 
-def negation(b: Builder, node: fx.Node) -> str:
+def negation(b: Builder, node: Call) -> str:
     """`~x`, `logical_not(x)`."""
     if node.meta["val"].dtype != torch.bool:
         return b.emit("BitwiseNot", b.value(node.args[0]))
     return b.emit("Not", b.value(node.args[0], torch.bool))
 
 
-def reversed_subtraction(b: Builder, node: fx.Node) -> str:
+def reversed_subtraction(b: Builder, node: Call) -> str:
     """`rsub(a, b) = b - alpha * a`."""
     dtype = node.meta["val"].dtype
     first = b.value(node.args[0], dtype)
@@ -108,12 +108,12 @@ def reversed_subtraction(b: Builder, node: fx.Node) -> str:
     return b.emit("Sub", b.value(node.args[1], dtype), first)
 
 
-def division(b: Builder, node: fx.Node) -> str:
+def division(b: Builder, node: Call) -> str:
     """Division with torch's rounding modes."""
     if not isinstance(node.meta["val"], torch.Tensor):
         return _size_arithmetic("Div", b, node)
     mode, dtype = arguments(node).get("rounding_mode"), node.meta["val"].dtype
-    if mode == "floor" or node.target._schema.name.endswith("floor_divide"):  # type: ignore[union-attr]
+    if mode == "floor" or node.target._schema.name.endswith("floor_divide"):
         work = dtype if dtype.is_floating_point else torch.float64
         quotient = b.emit("Floor", b.emit("Div", b.value(node.args[0], work), b.value(node.args[1], work)))
         return quotient if work == dtype else b.cast(quotient, dtype)
@@ -123,7 +123,7 @@ def division(b: Builder, node: fx.Node) -> str:
     return result
 
 
-def remainder(b: Builder, node: fx.Node) -> str:
+def remainder(b: Builder, node: Call) -> str:
     """`remainder`, whose sign is the divisor's."""
     dtype = node.meta["val"].dtype
     left, right = b.value(node.args[0], dtype), b.value(node.args[1], dtype)
@@ -132,7 +132,7 @@ def remainder(b: Builder, node: fx.Node) -> str:
     return b.emit("Sub", left, b.emit("Mul", b.emit("Floor", b.emit("Div", left, right)), right))
 
 
-def power(b: Builder, node: fx.Node) -> str:
+def power(b: Builder, node: Call) -> str:
     """`x ** y`; squares and roots by the cheaper operation."""
     dtype = node.meta["val"].dtype
     base, exponent = node.args[0], node.args[1]
@@ -148,23 +148,23 @@ def power(b: Builder, node: fx.Node) -> str:
     return b.emit("Pow", x, b.value(exponent, dtype))
 
 
-def rsqrt(b: Builder, node: fx.Node) -> str:
+def rsqrt(b: Builder, node: Call) -> str:
     """One over the square root."""
     return b.emit("Reciprocal", b.emit("Sqrt", b.value(node.args[0])))
 
 
-def gelu(b: Builder, node: fx.Node) -> str:
+def gelu(b: Builder, node: Call) -> str:
     """The exact Gelu or its tanh approximation, as the model says."""
     return b.emit("Gelu", b.value(node.args[0]), approximate=arguments(node)["approximate"])
 
 
-def silu(b: Builder, node: fx.Node) -> str:
+def silu(b: Builder, node: Call) -> str:
     """`x * sigmoid(x)`."""
     x = b.value(node.args[0])
     return b.emit("Mul", x, b.emit("Sigmoid", x))
 
 
-def clamp(b: Builder, node: fx.Node) -> str:
+def clamp(b: Builder, node: Call) -> str:
     """Limits on one side or both; numbers or tensors."""
     given, dtype = arguments(node), node.meta["val"].dtype
     x = b.value(node.args[0], dtype)
@@ -175,68 +175,68 @@ def clamp(b: Builder, node: fx.Node) -> str:
     return x if high is None else b.emit("Min", x, b.value(high, dtype))
 
 
-def hardtanh(b: Builder, node: fx.Node) -> str:
+def hardtanh(b: Builder, node: Call) -> str:
     """Limits by position (`hardtanh`, `relu6`)."""
     given, dtype = arguments(node), node.meta["val"].dtype
     low, high = given.get("min_val", 0.0), given.get("max_val", 6.0)
     return b.emit("Clip", b.value(node.args[0]), b.value(low, dtype), b.value(high, dtype))
 
 
-def where(b: Builder, node: fx.Node) -> str:
+def where(b: Builder, node: Call) -> str:
     """Choice by condition."""
     dtype = node.meta["val"].dtype
     return b.emit("Where", b.value(node.args[0], torch.bool), *[b.value(arg, dtype) for arg in node.args[1:3]])
 
 
-def masked_fill(b: Builder, node: fx.Node) -> str:
+def masked_fill(b: Builder, node: Call) -> str:
     """A number where the mask is set."""
     dtype = node.meta["val"].dtype
     return b.emit("Where", b.value(node.args[1], torch.bool), b.value(node.args[2], dtype), b.value(node.args[0]))
 
 
-def identity(b: Builder, node: fx.Node) -> str:
+def identity(b: Builder, node: Call) -> str:
     """What changes no number."""
     return b.value(node.args[0])
 
 
-def convert(b: Builder, node: fx.Node) -> str:
+def convert(b: Builder, node: Call) -> str:
     """A change of type (`to`, `type_as`, `_to_copy`, `float`)."""
     return b.value(node.args[0], node.meta["val"].dtype)
 
 
-def softmax(b: Builder, node: fx.Node) -> str:
+def softmax(b: Builder, node: Call) -> str:
     """Softmax along one axis."""
     return b.emit("Softmax", b.value(node.args[0], node.meta["val"].dtype), axis=node.args[1])
 
 
-def log_softmax(b: Builder, node: fx.Node) -> str:
+def log_softmax(b: Builder, node: Call) -> str:
     """Logarithm of softmax."""
     return b.emit("LogSoftmax", b.value(node.args[0], node.meta["val"].dtype), axis=node.args[1])
 
 
-def leaky(b: Builder, node: fx.Node) -> str:
+def leaky(b: Builder, node: Call) -> str:
     """Leaky ReLU."""
     return b.emit("LeakyRelu", b.value(node.args[0]), alpha=float(arguments(node)["negative_slope"]))
 
 
-def elu(b: Builder, node: fx.Node) -> str:
+def elu(b: Builder, node: Call) -> str:
     """ELU without extra scales."""
     return b.emit("Elu", b.value(node.args[0]), alpha=float(arguments(node)["alpha"]))
 
 
-def expm1(b: Builder, node: fx.Node) -> str:
+def expm1(b: Builder, node: Call) -> str:
     """`exp(x) - 1`."""
     dtype = node.meta["val"].dtype
     return b.emit("Sub", b.emit("Exp", b.value(node.args[0], dtype)), b.value(1.0, dtype))
 
 
-def log1p(b: Builder, node: fx.Node) -> str:
+def log1p(b: Builder, node: Call) -> str:
     """`log(1 + x)`."""
     dtype = node.meta["val"].dtype
     return b.emit("Log", b.emit("Add", b.value(node.args[0], dtype), b.value(1.0, dtype)))
 
 
-def addcmul(b: Builder, node: fx.Node) -> str:
+def addcmul(b: Builder, node: Call) -> str:
     """`x + value * a * c`."""
     dtype, value = node.meta["val"].dtype, node.kwargs.get("value", 1)
     product = b.emit("Mul", *[b.value(arg, dtype) for arg in node.args[1:3]])
@@ -244,12 +244,12 @@ def addcmul(b: Builder, node: fx.Node) -> str:
     return b.emit("Add", b.value(node.args[0], dtype), product)
 
 
-def hardsigmoid(b: Builder, node: fx.Node) -> str:
+def hardsigmoid(b: Builder, node: Call) -> str:
     """`clip(x/6 + 1/2, 0, 1)`."""
     return b.emit("HardSigmoid", b.value(node.args[0]), alpha=1 / 6, beta=0.5)
 
 
-def glu(b: Builder, node: fx.Node) -> str:
+def glu(b: Builder, node: Call) -> str:
     """Half of the channels times the sigmoid of the other half."""
     first, second = b.emit("Split", b.value(node.args[0]), outputs=2, axis=arguments(node)["dim"], num_outputs=2)
     return b.emit("Mul", first, b.emit("Sigmoid", second))

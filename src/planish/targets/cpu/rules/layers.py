@@ -10,12 +10,12 @@ from torch import fx
 
 from planish.targets.cpu.builder import Builder, to_numpy
 from planish.targets.cpu.rules import casts
-from planish.targets.cpu.rules.arguments import arguments
+from planish.targets.cpu.rules.arguments import Call, arguments
 
-Rule = Callable[[Builder, fx.Node], Any]
+Rule = Callable[[Builder, Call], Any]
 
 
-def linear(b: Builder, node: fx.Node) -> str:
+def linear(b: Builder, node: Call) -> str:
     """`x @ w.T + b`. The weight is stored transposed: a Transpose behind a DequantizeLinear defeats integer kernels."""
     given = arguments(node)
     source, weight, bias = given["input"], given["weight"], given["bias"]
@@ -25,7 +25,7 @@ def linear(b: Builder, node: fx.Node) -> str:
     return y if bias is None else b.emit("Add", y, b.value(bias))
 
 
-def addmm(b: Builder, node: fx.Node) -> str:
+def addmm(b: Builder, node: Call) -> str:
     """`bias + x @ w`."""
     bias, x, w = node.args[:3]
     if node.kwargs.get("beta", 1) != 1 or node.kwargs.get("alpha", 1) != 1:
@@ -33,12 +33,12 @@ def addmm(b: Builder, node: fx.Node) -> str:
     return b.emit("Add", b.emit("MatMul", b.value(x), b.value(w)), b.value(bias))
 
 
-def matmul(b: Builder, node: fx.Node) -> str:
+def matmul(b: Builder, node: Call) -> str:
     """`matmul`, `mm`, `bmm`."""
     return b.emit("MatMul", b.value(node.args[0]), b.value(node.args[1]))
 
 
-def baddbmm(b: Builder, node: fx.Node) -> str:
+def baddbmm(b: Builder, node: Call) -> str:
     """`beta * c + alpha * a @ b`."""
     given, dtype = arguments(node), node.meta["val"].dtype
     product = b.emit("MatMul", b.value(node.args[1]), b.value(node.args[2]))
@@ -52,12 +52,12 @@ def baddbmm(b: Builder, node: fx.Node) -> str:
     )
 
 
-def einsum(b: Builder, node: fx.Node) -> str:
+def einsum(b: Builder, node: Call) -> str:
     """Einstein's summation, in ONNX's own spelling."""
     return b.emit("Einsum", *[b.value(part) for part in node.args[1]], equation=node.args[0].replace(" ", ""))
 
 
-def convolution(b: Builder, node: fx.Node) -> str:
+def convolution(b: Builder, node: Call) -> str:
     """1-, 2- and 3-dimensional convolution, `padding` as numbers or as a word."""
     given = arguments(node)
     source, weight, bias = given["input"], given["weight"], given["bias"]
@@ -79,7 +79,7 @@ def convolution(b: Builder, node: fx.Node) -> str:
     inputs = [b.value(source), casts.weight(b, weight)]
     if bias is not None:
         inputs.append(b.value(bias))
-    if given.get("transposed") or "transpose" in node.target._schema.name:  # type: ignore[union-attr]
+    if given.get("transposed") or "transpose" in node.target._schema.name:
         attributes["output_padding"] = _each(given["output_padding"], rank)
         return b.emit("ConvTranspose", *inputs, kernel_shape=kernel, **attributes)
     return b.emit("Conv", *inputs, kernel_shape=kernel, **attributes)
@@ -90,13 +90,13 @@ def _each(value: Any, rank: int) -> list[int]:
     return [int(v) for v in (values * rank if len(values) == 1 else values)]
 
 
-def embedding(b: Builder, node: fx.Node) -> str:
+def embedding(b: Builder, node: Call) -> str:
     """Rows of a table; of a quantized table the codes are looked up, so that the file holds no float copy."""
     table, indices = node.args[0], node.args[1]
     return casts.rows(b, table, b.value(indices))
 
 
-def batch_norm(b: Builder, node: fx.Node) -> str:
+def batch_norm(b: Builder, node: Call) -> str:
     """Batch norm with its running statistics."""
     source, weight, bias, mean, variance = node.args[:5]
     given = arguments(node)
@@ -110,7 +110,7 @@ def batch_norm(b: Builder, node: fx.Node) -> str:
     return b.emit("BatchNormalization", b.value(source), *parts, epsilon=float(given["eps"]))
 
 
-def layer_norm(b: Builder, node: fx.Node) -> str:
+def layer_norm(b: Builder, node: Call) -> str:
     """Layer norm over the last axes."""
     given, source = arguments(node), node.args[0]
     shape, rank = given["normalized_shape"], source.meta["val"].dim()
@@ -121,7 +121,7 @@ def layer_norm(b: Builder, node: fx.Node) -> str:
     return b.emit("LayerNormalization", *inputs, axis=rank - len(shape), epsilon=float(given["eps"]))
 
 
-def rms_norm(b: Builder, node: fx.Node) -> str:
+def rms_norm(b: Builder, node: Call) -> str:
     """Root-mean-square norm."""
     given, source = arguments(node), node.args[0]
     dtype, rank = source.meta["val"].dtype, source.meta["val"].dim()
@@ -133,7 +133,7 @@ def rms_norm(b: Builder, node: fx.Node) -> str:
     return y if given["weight"] is None else b.emit("Mul", y, b.value(given["weight"]))
 
 
-def group_norm(b: Builder, node: fx.Node) -> str:
+def group_norm(b: Builder, node: Call) -> str:
     """Group norm, as instance norm over reshaped channels: the form both engines know."""
     given, source = arguments(node), node.args[0]
     groups, dtype = given["num_groups"], source.meta["val"].dtype
@@ -148,7 +148,7 @@ def group_norm(b: Builder, node: fx.Node) -> str:
     return y if given["bias"] is None else b.emit("Add", y, b.emit("Reshape", b.value(given["bias"]), column))
 
 
-def instance_norm(b: Builder, node: fx.Node) -> str:
+def instance_norm(b: Builder, node: Call) -> str:
     """Instance norm over its own statistics."""
     given, source = arguments(node), node.args[0]
     channels, dtype = int(source.meta["val"].shape[1]), source.meta["val"].dtype
@@ -165,7 +165,7 @@ def instance_norm(b: Builder, node: fx.Node) -> str:
 def pool(op: str, rank: int) -> Rule:
     """Maximum and average pooling."""
 
-    def rule(b: Builder, node: fx.Node) -> str:
+    def rule(b: Builder, node: Call) -> str:
         given = arguments(node)
         kernel = _each(given["kernel_size"], rank)
         padding = _each(given["padding"], rank)
@@ -186,7 +186,7 @@ def pool(op: str, rank: int) -> Rule:
     return rule
 
 
-def adaptive_average(b: Builder, node: fx.Node) -> str:
+def adaptive_average(b: Builder, node: Call) -> str:
     """Adaptive average pooling to one number a channel, or where sizes divide."""
     source = node.args[0]
     wanted = node.args[1] if isinstance(node.args[1], list | tuple) else [node.args[1]]
@@ -195,21 +195,21 @@ def adaptive_average(b: Builder, node: fx.Node) -> str:
         total = source.meta["val"].dim()
         return b.emit("ReduceMean", b.value(source), b.ints(*range(total - rank, total)), keepdims=1)
     have = b.shape_of(source)[-rank:]
-    if None in have or any(h % w for h, w in zip(have, wanted, strict=True)):  # type: ignore[operator]
+    if None in have or any(h % w for h, w in zip(have, wanted, strict=True)):
         raise LookupError("adaptive pooling whose sizes do not divide")
-    kernel = [h // w for h, w in zip(have, wanted, strict=True)]  # type: ignore[operator]
+    kernel = [h // w for h, w in zip(have, wanted, strict=True)]
     return b.emit("AveragePool", b.value(source), kernel_shape=kernel, strides=kernel)
 
 
 def upsample(mode: str) -> Rule:
     """Interpolation to the size of the result."""
 
-    def rule(b: Builder, node: fx.Node) -> str:
+    def rule(b: Builder, node: Call) -> str:
         known, source = b.shape_of(node), node.args[0]
         if None in known[2:]:
             raise LookupError("interpolation to a size that varies")
         lead = [b.dimension(source, 0), b.dimension(source, 1)]
-        sizes = b.emit("Concat", *lead, b.ints(*known[2:]), axis=0)  # type: ignore[arg-type]
+        sizes = b.emit("Concat", *lead, b.ints(*known[2:]), axis=0)
         corners = arguments(node).get("align_corners")
         transform = "align_corners" if corners else "asymmetric" if mode == "nearest" else "half_pixel"
         extra = {"nearest_mode": "floor"} if mode == "nearest" else {"cubic_coeff_a": -0.75} if mode == "cubic" else {}
@@ -220,12 +220,12 @@ def upsample(mode: str) -> Rule:
     return rule
 
 
-def pixel_shuffle(b: Builder, node: fx.Node) -> str:
+def pixel_shuffle(b: Builder, node: Call) -> str:
     """Channels into space."""
     return b.emit("DepthToSpace", b.value(node.args[0]), blocksize=node.args[1], mode="CRD")
 
 
-def lstm(b: Builder, node: fx.Node) -> Any:
+def lstm(b: Builder, node: Call) -> Any:
     """`lstm.input`: all layers and directions, with the gates in ONNX's order (i o f c; torch has i f g o)."""
     given = arguments(node)
     if given.get("hx") is None or "batch_sizes" in given:

@@ -9,15 +9,15 @@ import torch
 from torch import fx
 
 from planish.targets.cpu.builder import Builder
-from planish.targets.cpu.rules.arguments import arguments, axes
+from planish.targets.cpu.rules.arguments import Call, arguments, axes
 
-Rule = Callable[[Builder, fx.Node], Any]
+Rule = Callable[[Builder, Call], Any]
 
 
 def reduction(op: str) -> Rule:
     """A reduction over some axes, or all."""
 
-    def rule(b: Builder, node: fx.Node) -> str:
+    def rule(b: Builder, node: Call) -> str:
         given, source = arguments(node), node.args[0]
         x = b.value(source, node.meta["val"].dtype)
         keep = int(bool(given.get("keepdim", False)))
@@ -29,7 +29,7 @@ def reduction(op: str) -> Rule:
 def logical(op: str) -> Rule:
     """`any`, `all`: a maximum or minimum of zeros and ones."""
 
-    def rule(b: Builder, node: fx.Node) -> str:
+    def rule(b: Builder, node: Call) -> str:
         given, source = arguments(node), node.args[0]
         x = b.cast(b.value(source, torch.bool), torch.int32)
         keep = int(bool(given.get("keepdim", False)))
@@ -42,7 +42,7 @@ def logical(op: str) -> Rule:
 def extreme(op: str, place: str) -> Rule:
     """`max`, `min`: of everything, along an axis together with where, or of two tensors."""
 
-    def rule(b: Builder, node: fx.Node) -> Any:
+    def rule(b: Builder, node: Call) -> Any:
         if isinstance(node.args[1] if len(node.args) > 1 else None, fx.Node):
             dtype = node.meta["val"].dtype
             return b.emit(op.removeprefix("Reduce"), *[b.value(arg, dtype) for arg in node.args[:2]])
@@ -59,7 +59,7 @@ def extreme(op: str, place: str) -> Rule:
 def place(op: str) -> Rule:
     """`argmax`, `argmin`."""
 
-    def rule(b: Builder, node: fx.Node) -> str:
+    def rule(b: Builder, node: Call) -> str:
         given, source = arguments(node), node.args[0]
         x = b.value(source)
         if given["dim"] is None:
@@ -69,17 +69,17 @@ def place(op: str) -> Rule:
     return rule
 
 
-def variance(b: Builder, node: fx.Node) -> str:
+def variance(b: Builder, node: Call) -> str:
     """`var`, `std`, by the mean of squared differences."""
     given, source = arguments(node), node.args[0]
-    name = node.target._schema.name.partition("::")[2]  # type: ignore[union-attr]
+    name = node.target._schema.name.partition("::")[2]
     named = axes(given.get("dim"), source.meta["val"].dim())
     sizes = [b.shape_of(source)[axis] for axis in named]
     correction = given.get("correction", 1 if given.get("unbiased", True) else 0)
     correction = 1 if correction is None else correction
     if None in sizes:
         raise LookupError(f"{name} over an axis of unknown size")
-    count = torch.Size(sizes).numel()  # type: ignore[arg-type]
+    count = torch.Size(sizes).numel()
     x, over, keep = b.value(source), b.ints(*named), int(bool(given.get("keepdim", False)))
     centered = b.emit("Sub", x, b.emit("ReduceMean", x, over, keepdims=1))
     result = b.emit("ReduceMean", b.emit("Mul", centered, centered), over, keepdims=keep)
@@ -88,7 +88,7 @@ def variance(b: Builder, node: fx.Node) -> str:
     return b.emit("Sqrt", result) if name == "std" else result
 
 
-def vector_norm(b: Builder, node: fx.Node) -> str:
+def vector_norm(b: Builder, node: Call) -> str:
     """The 1- or 2-norm."""
     given, source = arguments(node), node.args[0]
     order = given.get("ord", given.get("p", 2))
@@ -99,12 +99,12 @@ def vector_norm(b: Builder, node: fx.Node) -> str:
     return b.emit(op, b.value(source, node.meta["val"].dtype), over, keepdims=int(bool(given.get("keepdim", False))))
 
 
-def cumsum(b: Builder, node: fx.Node) -> str:
+def cumsum(b: Builder, node: Call) -> str:
     """Running sum along an axis."""
     return b.emit("CumSum", b.value(node.args[0], node.meta["val"].dtype), b.ints(node.args[1]))
 
 
-def topk(b: Builder, node: fx.Node) -> Any:
+def topk(b: Builder, node: Call) -> Any:
     """The largest (or smallest) along an axis, with where."""
     given = arguments(node)
     return b.emit(
@@ -118,7 +118,7 @@ def topk(b: Builder, node: fx.Node) -> Any:
     )
 
 
-def sort(b: Builder, node: fx.Node) -> Any:
+def sort(b: Builder, node: Call) -> Any:
     """All of an axis in order, with where it was."""
     given = arguments(node)
     length = b.dimension(node.args[0], given["dim"])

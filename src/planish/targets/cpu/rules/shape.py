@@ -10,13 +10,13 @@ import torch
 from torch import fx
 
 from planish.targets.cpu.builder import Builder
-from planish.targets.cpu.rules.arguments import arguments, axes
+from planish.targets.cpu.rules.arguments import Call, arguments, axes
 
-Rule = Callable[[Builder, fx.Node], Any]
+Rule = Callable[[Builder, Call], Any]
 _LAST = np.iinfo(np.int64).max
 
 
-def reshape(b: Builder, node: fx.Node) -> str:
+def reshape(b: Builder, node: Call) -> str:
     """`view`, `reshape`, `unflatten`, `flatten`, `squeeze` of a known rank: whatever gives the shape of the result."""
     source, sizes = node.args[0], b.shape_of(node)
     x = b.value(source)
@@ -42,14 +42,14 @@ def _shared_prefix(left: Any, right: Any) -> int:
     return count
 
 
-def _runtime_shape(b: Builder, node: fx.Node) -> str:
+def _runtime_shape(b: Builder, node: Call) -> str:
     """The result's shape from the sizes that the call was given."""
     given = node.args[1] if len(node.args) > 1 else ()
     if (
         isinstance(given, list | tuple)
         and len(given) == node.meta["val"].dim()
         and node.target._schema.name
-        in (  # type: ignore[union-attr]
+        in (
             "aten::view",
             "aten::reshape",
             "aten::_unsafe_view",
@@ -67,7 +67,7 @@ def _runtime_shape(b: Builder, node: fx.Node) -> str:
     return b.emit("Concat", *sizes, axis=0)
 
 
-def expand(b: Builder, node: fx.Node) -> str:
+def expand(b: Builder, node: Call) -> str:
     """Broadcast to the shape of the result."""
     given = arguments(node).get("size")
     source = node.args[0]
@@ -79,17 +79,17 @@ def expand(b: Builder, node: fx.Node) -> str:
         for axis, size in enumerate(given)
     ]
     known = b.shape_of(node)
-    target = b.ints(*known) if None not in known else b.emit("Concat", *sizes, axis=0)  # type: ignore[arg-type]
+    target = b.ints(*known) if None not in known else b.emit("Concat", *sizes, axis=0)
     return b.emit("Expand", b.value(source), target)
 
 
-def permute(b: Builder, node: fx.Node) -> str:
+def permute(b: Builder, node: Call) -> str:
     """Any order of the axes."""
     rank = node.meta["val"].dim()
     return b.emit("Transpose", b.value(node.args[0]), perm=axes(node.args[1], rank))
 
 
-def transpose(b: Builder, node: fx.Node) -> str:
+def transpose(b: Builder, node: Call) -> str:
     """Two axes swapped."""
     rank = node.meta["val"].dim()
     if rank < 2:
@@ -100,12 +100,12 @@ def transpose(b: Builder, node: fx.Node) -> str:
     return b.emit("Transpose", b.value(node.args[0]), perm=order)
 
 
-def unsqueeze(b: Builder, node: fx.Node) -> str:
+def unsqueeze(b: Builder, node: Call) -> str:
     """A new axis of size 1."""
     return b.emit("Unsqueeze", b.value(node.args[0]), b.ints(node.args[1] % node.meta["val"].dim()))
 
 
-def squeeze(b: Builder, node: fx.Node) -> str:
+def squeeze(b: Builder, node: Call) -> str:
     """Axes of size 1 removed; an axis of another size stays, as in torch."""
     source = node.args[0]
     sizes = b.shape_of(source)
@@ -114,7 +114,7 @@ def squeeze(b: Builder, node: fx.Node) -> str:
     return b.emit("Squeeze", b.value(source), b.ints(*gone)) if gone else b.value(source)
 
 
-def slice_(b: Builder, node: fx.Node) -> str:
+def slice_(b: Builder, node: Call) -> str:
     """A run of indices along an axis, with a step."""
     given = arguments(node)
     axis, start, end = given["dim"], given["start"], given["end"]
@@ -128,14 +128,14 @@ def slice_(b: Builder, node: fx.Node) -> str:
     return b.emit("Slice", b.value(node.args[0]), *bounds, b.ints(axis), b.size(given["step"]))
 
 
-def select(b: Builder, node: fx.Node) -> str:
+def select(b: Builder, node: Call) -> str:
     """One index of an axis, which disappears."""
     axis, index = node.args[1], node.args[2]
     at = b.value(index, torch.int64) if isinstance(index, fx.Node) else b.constant(np.array(index, np.int64))
     return b.emit("Gather", b.value(node.args[0]), at, axis=axis)
 
 
-def cat(b: Builder, node: fx.Node) -> str:
+def cat(b: Builder, node: Call) -> str:
     """Joined along an axis; an empty one-dimensional tensor counts for nothing, as in torch."""
     dtype, rank = node.meta["val"].dtype, node.meta["val"].dim()
     parts = [part for part in node.args[0] if part.meta["val"].dim() == rank]
@@ -143,7 +143,7 @@ def cat(b: Builder, node: fx.Node) -> str:
     return b.emit("Concat", *[b.value(part, dtype) for part in parts], axis=axis)
 
 
-def stack(b: Builder, node: fx.Node) -> str:
+def stack(b: Builder, node: Call) -> str:
     """Joined along a new axis."""
     axis = arguments(node)["dim"] % node.meta["val"].dim()
     dtype = node.meta["val"].dtype
@@ -152,9 +152,9 @@ def stack(b: Builder, node: fx.Node) -> str:
     )
 
 
-def pieces(b: Builder, node: fx.Node) -> Any:
+def pieces(b: Builder, node: Call) -> Any:
     """`chunk`, `split`, `unbind`: a list of slices."""
-    name, source = node.target._schema.name.partition("::")[2], node.args[0]  # type: ignore[union-attr]
+    name, source = node.target._schema.name.partition("::")[2], node.args[0]
     given = arguments(node)
     axis = given["dim"] % source.meta["val"].dim()
     values = node.meta["val"]
@@ -170,37 +170,37 @@ def pieces(b: Builder, node: fx.Node) -> Any:
     return b.emit("Split", b.value(source), b.ints(*lengths), outputs=len(lengths), axis=axis)
 
 
-def getitem(b: Builder, node: fx.Node) -> Any:
+def getitem(b: Builder, node: Call) -> Any:
     """One of several results."""
     return b._values[node.args[0]][node.args[1]]
 
 
-def sym_size(b: Builder, node: fx.Node) -> str:
+def sym_size(b: Builder, node: Call) -> str:
     """A size of a tensor."""
     known = b.size_of(node)
     return b.ints(known) if known is not None else b.dimension(node.args[0], node.args[1])
 
 
-def sym_numel(b: Builder, node: fx.Node) -> str:
+def sym_numel(b: Builder, node: Call) -> str:
     """How many elements a tensor has."""
     known = b.size_of(node)
     return b.ints(known) if known is not None else b.emit("Reshape", b.emit("Size", b.value(node.args[0])), b.ints(1))
 
 
-def full(b: Builder, node: fx.Node) -> str:
+def full(b: Builder, node: Call) -> str:
     """A tensor of one number: `full`, `zeros`, `ones` and their `_like` and `new_` forms."""
-    name = node.target._schema.name.partition("::")[2]  # type: ignore[union-attr]
+    name = node.target._schema.name.partition("::")[2]
     given, value = arguments(node), node.meta["val"]
     number = given.get("fill_value", 1 if "ones" in name else 0)
     known = b.shape_of(node)
     if None not in known:
-        target = b.ints(*known)  # type: ignore[arg-type]
+        target = b.ints(*known)
     else:
         target = b.shape(node.args[0]) if name.endswith("_like") else b.sizes(given["size"])
     return b.emit("Expand", b.value(number, value.dtype), target)
 
 
-def arange(b: Builder, node: fx.Node) -> str:
+def arange(b: Builder, node: Call) -> str:
     """A run of numbers."""
     given, dtype = arguments(node), node.meta["val"].dtype
     start, end, step = given.get("start", 0), given["end"], given.get("step", 1)
@@ -212,16 +212,16 @@ def arange(b: Builder, node: fx.Node) -> str:
     return b.emit("Range", *bounds)
 
 
-def triangle(b: Builder, node: fx.Node) -> str:
+def triangle(b: Builder, node: Call) -> str:
     """`tril`, `triu`."""
-    upper = int(node.target._schema.name.endswith("triu"))  # type: ignore[union-attr]
+    upper = int(node.target._schema.name.endswith("triu"))
     dtype = node.meta["val"].dtype
     x = b.value(node.args[0], torch.int32 if dtype == torch.bool else None)
     result = b.emit("Trilu", x, b.constant(np.array(arguments(node)["diagonal"], np.int64)), upper=upper)
     return b.cast(result, dtype) if dtype == torch.bool else result
 
 
-def repeat(b: Builder, node: fx.Node) -> str:
+def repeat(b: Builder, node: Call) -> str:
     """Tiled along every axis."""
     source, times = node.args[0], node.args[1]
     lead = len(times) - source.meta["val"].dim()
@@ -231,7 +231,7 @@ def repeat(b: Builder, node: fx.Node) -> str:
     return b.emit("Tile", x, b.sizes(times))
 
 
-def repeat_interleave(b: Builder, node: fx.Node) -> str:
+def repeat_interleave(b: Builder, node: Call) -> str:
     """Each index of an axis several times in a row; a number of times, not a tensor."""
     given = arguments(node)
     times, axis, source = given["repeats"], given["dim"], node.args[0]
@@ -247,7 +247,7 @@ def repeat_interleave(b: Builder, node: fx.Node) -> str:
     return b.emit("Reshape", b.emit("Tile", x, b.ints(*tiles)), b.ints(*wanted))
 
 
-def flip(b: Builder, node: fx.Node) -> str:
+def flip(b: Builder, node: Call) -> str:
     """Axes reversed."""
     named = axes(node.args[1], node.meta["val"].dim())
     count = len(named)
@@ -255,7 +255,7 @@ def flip(b: Builder, node: fx.Node) -> str:
     return b.emit("Slice", b.value(node.args[0]), *ends)
 
 
-def roll(b: Builder, node: fx.Node) -> str:
+def roll(b: Builder, node: Call) -> str:
     """Indices moved round along axes."""
     x, given = b.value(node.args[0]), arguments(node)
     for amount, axis in zip(given["shifts"], given["dims"], strict=True):
@@ -264,7 +264,7 @@ def roll(b: Builder, node: fx.Node) -> str:
     return x
 
 
-def pad(b: Builder, node: fx.Node) -> str:
+def pad(b: Builder, node: Call) -> str:
     """Padding with a number, a reflection or the edge; torch counts axes from the last."""
     given, source = arguments(node), node.args[0]
     amounts, rank = list(given["pad"]), source.meta["val"].dim()
@@ -278,17 +278,17 @@ def pad(b: Builder, node: fx.Node) -> str:
     return b.emit("Pad", b.value(source), sizes, b.value(value, node.meta["val"].dtype), mode=mode)
 
 
-def gather(b: Builder, node: fx.Node) -> str:
+def gather(b: Builder, node: Call) -> str:
     """Elements by an index tensor along one axis."""
     return b.emit("GatherElements", b.value(node.args[0]), b.value(node.args[2], torch.int64), axis=node.args[1])
 
 
-def index_select(b: Builder, node: fx.Node) -> str:
+def index_select(b: Builder, node: Call) -> str:
     """Whole slices by an index tensor along one axis."""
     return b.emit("Gather", b.value(node.args[0]), b.value(node.args[2], torch.int64), axis=node.args[1])
 
 
-def index(b: Builder, node: fx.Node) -> str:
+def index(b: Builder, node: Call) -> str:
     """`x[i]`, `x[:, i]`, `x[i, j]`: one index tensor anywhere, or several on the leading axes."""
     source, given = node.args[0], node.args[1]
     named = [(axis, at) for axis, at in enumerate(given) if at is not None]
@@ -315,10 +315,10 @@ def index(b: Builder, node: fx.Node) -> str:
     return b.emit("GatherND", b.value(source), b.emit("Concat", *columns, axis=-1))
 
 
-def scatter(b: Builder, node: fx.Node) -> str:
+def scatter(b: Builder, node: Call) -> str:
     """Elements written, added or combined at the places that an index tensor names along one axis."""
     given, dtype = arguments(node), node.meta["val"].dtype
-    name = node.target._schema.name  # type: ignore[union-attr]
+    name = node.target._schema.name
     how = (
         "add"
         if "scatter_add" in name
@@ -336,7 +336,7 @@ def scatter(b: Builder, node: fx.Node) -> str:
     )
 
 
-def one_hot(b: Builder, node: fx.Node) -> str:
+def one_hot(b: Builder, node: Call) -> str:
     """Rows of the identity."""
     count = b.size_of(arguments(node)["num_classes"])
     if count is None or count < 0:
@@ -344,7 +344,7 @@ def one_hot(b: Builder, node: fx.Node) -> str:
     return b.emit("OneHot", b.value(node.args[0]), b.ints(count), b.ints(0, 1), axis=-1)
 
 
-def scalar_tensor(b: Builder, node: fx.Node) -> str:
+def scalar_tensor(b: Builder, node: Call) -> str:
     """A number as a tensor."""
     return b.value(node.args[0], node.meta["val"].dtype)
 
