@@ -44,12 +44,15 @@ class Artifact(Protocol):
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run once."""
+        ...
 
     def measure(self) -> list[Measurement]:
         """Time it, and read what it executes."""
+        ...
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write it as a folder that `planish.load` reads."""
+        ...
 
 
 @runtime_checkable
@@ -58,9 +61,11 @@ class Target(Protocol):
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """What of the graph it cannot take; empty if it takes all of it."""
+        ...
 
     def estimate(self, graph: Graph) -> list[Measurement]:
         """What it would cost, without building it."""
+        ...
 
     def build(
         self,
@@ -71,6 +76,7 @@ class Target(Protocol):
         progress: Progress | None = None,
     ) -> Artifact:
         """Make an artifact."""
+        ...
 
 
 targets = Registry("target", {"cpu": "planish.targets.cpu:Cpu"})

@@ -37,9 +37,11 @@ class Compiled(Protocol):
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Run once; tensors in the order of the signature."""
+        ...
 
     def executed_precisions(self, inputs: Sequence[Tensor]) -> dict[str, float]:
         """Share of the run time spent in operations of each precision ("int8", "f32"), as the engine reports it."""
+        ...
 
 
 class Engine(Protocol):
@@ -50,12 +52,15 @@ class Engine(Protocol):
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """What of the graph the engine cannot take."""
+        ...
 
     def compile(self, graph: Graph, options: Options) -> Compiled:
         """Compile a graph."""
+        ...
 
     def load(self, files: Mapping[str, bytes], names: Sequence[str], options: Options) -> Compiled:
         """Compile what `Compiled.files` held."""
+        ...
 
 
 ENGINES = Registry(

@@ -26,6 +26,7 @@ from planish.graph.shapes import size_text
 from planish.targets.base import Unsupported
 from planish.targets.cpu.builder import OPSET, TYPES, Builder
 from planish.targets.cpu.rules import RULES
+from planish.targets.cpu.rules.arguments import Call
 from planish.targets.cpu.signature import Signature, output_nodes
 
 _VIEWS = frozenset(
@@ -81,7 +82,7 @@ def lower(
     return Lowered(helper.make_model(proto, opset_imports=opsets, ir_version=10, producer_name="planish"), ())
 
 
-def _declare(b: Builder, node: fx.Node, name: str) -> onnx.ValueInfoProto:
+def _declare(b: Builder, node: Call, name: str) -> onnx.ValueInfoProto:
     value = node.meta["val"]
     sizes = [
         known if known is not None else str(size_text(size, b.graph.symbols))
@@ -90,7 +91,7 @@ def _declare(b: Builder, node: fx.Node, name: str) -> onnx.ValueInfoProto:
     return helper.make_tensor_value_info(name, TYPES[value.dtype], sizes)
 
 
-def _write(b: Builder, node: fx.Node) -> Iterator[Unsupported]:
+def _write(b: Builder, node: Call) -> Iterator[Unsupported]:
     """Write one operation, or its parts; yields what cannot be."""
     name = base_name(node.target)
     in_place = name.endswith("_") and not name.endswith("__") and name[:-1] in RULES
@@ -114,7 +115,7 @@ def _write(b: Builder, node: fx.Node) -> Iterator[Unsupported]:
         b.set(node, "")  # so that what reads it is judged by itself
 
 
-def _decompose(b: Builder, node: fx.Node) -> None:
+def _decompose(b: Builder, node: Call) -> None:
     """Let PyTorch express an operation by simpler ones, and write those.
 
     Raises:
@@ -133,7 +134,7 @@ def _decompose(b: Builder, node: fx.Node) -> None:
 
     table = {op: f for op, f in core_aten_decompositions().items() if base_name(op) not in RULES}
     try:
-        parts = make_fx(call, decomposition_table=table, tracing_mode="real")(*[s.meta["val"] for s in sources]).graph
+        parts = make_fx(call, decomposition_table=table, tracing_mode="real")(*[s.meta["val"] for s in sources]).graph  # type: ignore[arg-type]
     except Exception as error:  # torch raises many kinds
         raise LookupError(f"there is no ONNX form for it, and PyTorch cannot decompose it ({error})") from error
     calls = [part for part in parts.nodes if part.op == "call_function"]

@@ -21,7 +21,7 @@ def attention(b: Builder, node: Call) -> str:
     given = arguments(node)
     query, key, value = node.args[:3]
     dtype, rank = node.meta["val"].dtype, node.meta["val"].dim()
-    scale = given.get("scale") or 1 / math.sqrt(b.shape_of(query)[-1])
+    scale = given.get("scale") or 1 / math.sqrt(b.shape_of(query)[-1])  # type: ignore[arg-type]
     k, v = b.value(key), b.value(value)
     if given.get("enable_gqa"):
         k, v = _repeat_heads(b, query, key, k), _repeat_heads(b, query, value, v)
@@ -54,7 +54,7 @@ def _repeat_heads(b: Builder, query: Call, key: Call, k: str) -> str:
     heads = b.shape_of(query)[-3]
     wide = b.emit("Tile", b.emit("Unsqueeze", k, b.ints(2)), b.ints(1, 1, times, 1, 1))
     last = b.shape_of(key)[-1]
-    return b.emit("Reshape", wide, b.emit("Concat", b.dimension(key, 0), b.ints(heads, -1, last), axis=0))
+    return b.emit("Reshape", wide, b.emit("Concat", b.dimension(key, 0), b.ints(heads, -1, last), axis=0))  # type: ignore[arg-type]
 
 
 RULES: dict[str, Rule] = {"scaled_dot_product_attention": attention}

@@ -69,7 +69,7 @@ class Stored:
     def transposed(self) -> Stored:
         """The same for the transposed matrix."""
         scale, zero = (None if a is None else a.T for a in (self.scale, self.zero))
-        return Stored(self.codes.T, scale, zero, 1 - self.axis, self.block, self.bits)
+        return Stored(self.codes.T, scale, zero, 1 - self.axis, self.block, self.bits)  # type: ignore[arg-type]
 
 
 def stored(b: Builder, node: Call) -> Stored | None:
@@ -79,10 +79,10 @@ def stored(b: Builder, node: Call) -> Stored | None:
     if source is None or not isinstance(element, Int) or element.bits > 8 or (form.scale and form.scale.scale):
         return None
     given = [b.known(parameter) for parameter in arguments(node)["parameters"]]
-    codes = form.encode(source.detach().float(), given or None)
+    codes = form.encode(source.detach().float(), given or None)  # type: ignore[arg-type]
     unit = 2.0**-element.frac
     if form.scale is None:
-        return Stored(to_numpy(codes.codes), np.float32(unit), None, 0, 0, element.bits)
+        return Stored(to_numpy(codes.codes), np.float32(unit), None, 0, 0, element.bits)  # type: ignore[arg-type]
     shape = tuple(source.shape)
     scale = to_numpy((codes.parameters[0].float() * unit).broadcast_to(form.scale_shape(shape)))
     zero = None
@@ -122,7 +122,7 @@ def _dequantize(b: Builder, held: Stored, name: str) -> str:
     zero = held.zero if held.zero is not None else np.zeros(held.scale.shape, held.codes.dtype)
     inputs.append(_integers(b, zero, held.bits, f"{name}__zero_point"))
     extra = {"block_size": held.block} if held.block else {}
-    return b.emit("DequantizeLinear", *inputs, **({"axis": held.axis} if held.scale.ndim else {}), **extra)
+    return b.emit("DequantizeLinear", *inputs, **({"axis": held.axis} if held.scale.ndim else {}), **extra)  # type: ignore[arg-type]
 
 
 def _name(node: Call) -> str:
@@ -209,10 +209,10 @@ def _static(b: Builder, x: str, form: Format, parameters: list[torch.Tensor | No
     if any(parameter is None for parameter in parameters):
         raise LookupError("the scale of an activation is computed from an input")
     unit = 2.0**-element.frac
-    scale = to_numpy(parameters[0].float() * unit) if form.scale else np.float32(unit)
+    scale = to_numpy(parameters[0].float() * unit) if form.scale else np.float32(unit)  # type: ignore[union-attr]
     if scale.size != 1:
         raise LookupError(f"the scales of {form} are neither per tensor nor per token")
-    zero = int(parameters[1].item()) if form.is_affine else 0
+    zero = int(parameters[1].item()) if form.is_affine else 0  # type: ignore[union-attr]
     return _round(b, x, float(scale.reshape(())), zero, element)
 
 

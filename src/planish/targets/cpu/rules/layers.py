@@ -209,12 +209,19 @@ def upsample(mode: str) -> Rule:
         if None in known[2:]:
             raise LookupError("interpolation to a size that varies")
         lead = [b.dimension(source, 0), b.dimension(source, 1)]
-        sizes = b.emit("Concat", *lead, b.ints(*known[2:]), axis=0)
+        sizes = b.emit("Concat", *lead, b.ints(*known[2:]), axis=0)  # type: ignore[arg-type]
         corners = arguments(node).get("align_corners")
         transform = "align_corners" if corners else "asymmetric" if mode == "nearest" else "half_pixel"
         extra = {"nearest_mode": "floor"} if mode == "nearest" else {"cubic_coeff_a": -0.75} if mode == "cubic" else {}
         return b.emit(
-            "Resize", b.value(source), "", "", sizes, mode=mode, coordinate_transformation_mode=transform, **extra
+            "Resize",
+            b.value(source),
+            "",
+            "",
+            sizes,
+            mode=mode,
+            coordinate_transformation_mode=transform,
+            **extra,  # type: ignore[arg-type]
         )
 
     return rule

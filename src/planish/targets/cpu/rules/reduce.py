@@ -79,7 +79,7 @@ def variance(b: Builder, node: Call) -> str:
     correction = 1 if correction is None else correction
     if None in sizes:
         raise LookupError(f"{name} over an axis of unknown size")
-    count = torch.Size(sizes).numel()
+    count = torch.Size(sizes).numel()  # type: ignore[arg-type]
     x, over, keep = b.value(source), b.ints(*named), int(bool(given.get("keepdim", False)))
     centered = b.emit("Sub", x, b.emit("ReduceMean", x, over, keepdims=1))
     result = b.emit("ReduceMean", b.emit("Mul", centered, centered), over, keepdims=keep)

@@ -79,7 +79,7 @@ def expand(b: Builder, node: Call) -> str:
         for axis, size in enumerate(given)
     ]
     known = b.shape_of(node)
-    target = b.ints(*known) if None not in known else b.emit("Concat", *sizes, axis=0)
+    target = b.ints(*known) if None not in known else b.emit("Concat", *sizes, axis=0)  # type: ignore[arg-type]
     return b.emit("Expand", b.value(source), target)
 
 
@@ -167,7 +167,7 @@ def pieces(b: Builder, node: Call) -> Any:
         raise LookupError(f"{name} along an axis of unknown size")
     if len(lengths) == 1:
         return (b.value(source),)
-    return b.emit("Split", b.value(source), b.ints(*lengths), outputs=len(lengths), axis=axis)
+    return b.emit("Split", b.value(source), b.ints(*lengths), outputs=len(lengths), axis=axis)  # type: ignore[arg-type]
 
 
 def getitem(b: Builder, node: Call) -> Any:
@@ -194,7 +194,7 @@ def full(b: Builder, node: Call) -> str:
     number = given.get("fill_value", 1 if "ones" in name else 0)
     known = b.shape_of(node)
     if None not in known:
-        target = b.ints(*known)
+        target = b.ints(*known)  # type: ignore[arg-type]
     else:
         target = b.shape(node.args[0]) if name.endswith("_like") else b.sizes(given["size"])
     return b.emit("Expand", b.value(number, value.dtype), target)
@@ -322,7 +322,7 @@ def scatter(b: Builder, node: Call) -> str:
     how = (
         "add"
         if "scatter_add" in name
-        else {"sum": "add", "prod": "mul", "amax": "max", "amin": "min"}.get(given.get("reduce"))
+        else {"sum": "add", "prod": "mul", "amax": "max", "amin": "min"}.get(given.get("reduce"))  # type: ignore[arg-type]
     )
     if given.get("include_self") is False or given.get("reduce") == "mean":
         raise LookupError(f"{name.partition('::')[2]} that leaves out the tensor's own numbers, or takes a mean")
