@@ -1,0 +1,81 @@
+"""What the commands print, and how fast the first word comes."""
+
+from __future__ import annotations
+
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from planish.cli import app, main
+
+COMMANDS = (
+    "demo",
+    "analyze",
+    "compress",
+    "build",
+    "bench",
+    "report",
+    "doctor",
+    "models",
+    "formats",
+    "passes",
+    "targets",
+)
+
+
+def _run(*words: str) -> int:
+    with pytest.raises(SystemExit) as stop:
+        main(words)
+    return int(stop.value.code or 0)
+
+
+def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--help") == 0
+    said = capsys.readouterr().out
+    assert "planish demo" in said
+    assert "planish compress model.py:make" in said
+    assert all(line == line.rstrip() or len(line) <= 80 for line in said.splitlines())
+
+
+def test_the_commands_are_those_of_the_design() -> None:
+    assert tuple(command.callback.__name__ for command in app.registered_commands) == COMMANDS
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(command, "--help") == 0
+    assert f"planish {command}" in capsys.readouterr().out
+
+
+def test_help_is_quick() -> None:
+    """Processor seconds, so that a busy machine does not fail it; the promise is 0.3 s on an idle one."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-m", "planish.cli", "--help"], check=True, capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    assert after.ru_utime - before.ru_utime + after.ru_stime - before.ru_stime < 1.0
+
+
+@pytest.mark.parametrize(
+    ("command", "told"),
+    [("models", "minilm"), ("formats", "mxfp4"), ("passes", "quantize"), ("targets", "cpu")],
+)
+def test_lists(command: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run(command) == 0
+    assert told in capsys.readouterr().out
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert _run("--version") == 0
+    assert capsys.readouterr().out.startswith("planish 0.")
+
+
+def test_analyze_prints_a_table_and_leaves_a_page(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run("analyze", "mlp") == 0
+    assert "MACs" in capsys.readouterr().out
+    assert Path("runs/mlp/report.html").exists()
