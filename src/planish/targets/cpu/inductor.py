@@ -1,4 +1,4 @@
-"""PyTorch's own compiler. Integer linear layers become quantize/dequantize pairs that it fuses into oneDNN kernels.
+"""PyTorch's own compiler. It computes in float32 on rounded numbers: nothing runs in integers here.
 
 Its artifact is the graph itself, compiled again where it is loaded: a compiled library would be code from a file.
 """
@@ -21,7 +21,6 @@ from planish.targets.base import Unsupported
 from planish.targets.cpu.engine import Options, shares
 
 _GRAPH = "model.planish"
-_PAIR = torch.ops.quantized_decomposed
 
 
 class Inductor:
@@ -62,7 +61,7 @@ def _is_folded(node: Node) -> bool:
 
 
 def _expanded(graph: Graph) -> fx.GraphModule:
-    """The graph as a module in which static casts are quantize/dequantize pairs; weights are rounded here."""
+    """The graph as a module whose weights are rounded once, here; activations are rounded as it runs."""
     edit = graph.edit()
     for node in graph.nodes:
         if node.op != "cast":
@@ -110,7 +109,7 @@ class InductorModel:
         return [result for result in results if isinstance(result, Tensor)]
 
     def executed_precisions(self, inputs: Sequence[Tensor]) -> dict[str, float]:
-        """Float: what is quantized here is computed in float on rounded numbers."""
+        """Always float, by construction; Inductor reports no precisions of its own."""
         return shares({"f32": 1.0})
 
 
