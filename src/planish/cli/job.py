@@ -53,6 +53,7 @@ def analyze(
         cost = flow.analyze(record, source, progress)
     console.print(cost.table(depth, peaks()))
     _write_page(record)
+    console.print(f"page {folder / 'report.html'}", style="dim")
 
 
 def compress(
@@ -153,7 +154,7 @@ def _write_page(run: Run) -> None:
     from planish.report import write
 
     try:
-        console.print(f"page {write(run.path)}", style="dim")
+        write(run.path)
     except MissingExtra as error:
         console.print(f"[yellow]no page:[/] {escape(str(error))}")
 
