@@ -24,7 +24,7 @@ from planish.targets import Artifact, Target
 
 Progress = Callable[[int, int, str], None]
 SENSITIVITY_FORMATS = ("int8", "int4")
-SENSITIVITY_ITEMS = 2
+SENSITIVITY_ITEMS = 1
 SEED = 0
 
 

@@ -65,7 +65,7 @@ def resolve(model: str, trust: bool = False, data: str | None = None, metric: st
             )
         return Source(Path(model).stem, loaded)
     task = _with_data(loaded, data, metric)
-    return Source(task.name, capture(task.model, (task.args, task.kwargs), dynamic=task.dynamic), task)
+    return Source(task.name, capture(task.model, (task.args, task.kwargs), dynamic=task.dynamic, training=False), task)
 
 
 def _load(model: str, trust: bool) -> Task | Graph:
