@@ -19,7 +19,7 @@ from planish.formats import Format, get, int8, uint8
 from planish.graph import Data, Graph, Node, Pass, Progress, Selector, Step, parse_selector
 
 ALPHAS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-ROWS = 1024
+ROWS = 512
 """Rows of an activation that `alpha="auto"` looks at."""
 
 
@@ -94,29 +94,31 @@ class Smooth(Pass):
                 "an activation is NaN or infinite on the calibration data", site.path, "check data and model"
             )
         weight = torch.cat([_columns(layer) for layer in site.layers])
+        bounds = torch.stack(rows.aminmax(dim=0))  # whatever the scale, the extremes of a channel stay its extremes
+        peak = bounds.abs().amax(0)
         if self.alpha != "auto":
-            return smoothing(rows, weight, float(self.alpha))
+            return smoothing(peak, weight, float(self.alpha))
         sample = rows[torch.linspace(0, len(rows) - 1, min(ROWS, len(rows))).long()]
         exact = sample @ weight.T
-        choices = [torch.ones(rows.shape[1]), *(smoothing(rows, weight, alpha) for alpha in ALPHAS)]
-        return min(choices, key=lambda scale: self._error(site, rows, sample, weight, exact, scale))
+        choices = [torch.ones(rows.shape[1]), *(smoothing(peak, weight, alpha) for alpha in ALPHAS)]
+        return min(choices, key=lambda scale: self._error(site, bounds, sample, weight, exact, scale))
 
-    def _error(self, site: Site, rows: Tensor, sample: Tensor, weight: Tensor, exact: Tensor, scale: Tensor) -> float:
+    def _error(self, site: Site, bounds: Tensor, sample: Tensor, weight: Tensor, exact: Tensor, scale: Tensor) -> float:
         """Variance of what quantizing changes in the layers' outputs; the mean is left to bias correction."""
         activation = placed_on_activation(get(self.activations))
         if activation.is_dynamic:
             inputs = activation.cast(sample / scale)
         else:
-            low, high = find_range([rows / scale], activation, "minmax", 100, site.path)
+            low, high = find_range([bounds / scale], activation, "minmax", 100, site.path)
             inputs = activation.cast(sample / scale, activation.parameters(low=low, high=high))
         format = get(self.weights)
         difference = inputs @ (format.per_channel(0) if format.block is None else format).cast(weight * scale).T - exact
         return float((difference - difference.mean(0)).square().sum())
 
 
-def smoothing(rows: Tensor, weight: Tensor, alpha: float) -> Tensor:
-    """The scale of each channel: `rows` is `(tokens, channels)`, `weight` `(outputs, channels)`."""
-    peak = rows.abs().amax(0).clamp_min(1e-5)
+def smoothing(peak: Tensor, weight: Tensor, alpha: float) -> Tensor:
+    """The scale of each channel, from the largest `|x|` of each channel and `weight`, `(outputs, channels)`."""
+    peak = peak.clamp_min(1e-5)
     scale = (peak**alpha / weight.abs().amax(0).clamp_min(1e-5) ** (1 - alpha)).clamp_min(1e-5)
     return scale / scale.log().mean().exp()
 

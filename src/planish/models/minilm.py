@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import groupby
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -115,6 +116,7 @@ def text_batches(
     batch: int = 25,
     length: int | None = None,
     limit: int = 128,
+    padded: bool = True,
 ) -> Batches:
     """Sentences as data, those of like length together, so that little is padded.
 
@@ -125,11 +127,14 @@ def text_batches(
         batch: Sentences in an item; the last one may hold fewer.
         length: As in `encode`.
         limit: As in `encode`.
+        padded: False puts only sentences of one length together: statistics of activations see no padding.
     """
-    order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
+    tokenizer().enable_truncation(min(limit, length or limit))
+    lengths = [len(row.ids) for row in tokenizer().encode_batch(list(texts))]
+    order = sorted(range(len(texts)), key=lengths.__getitem__)
+    alike = [list(rows) for _, rows in groupby(order, lengths.__getitem__)] if not padded else [order]
     items: list[tuple[object, ...]] = []
-    for start in range(0, len(order), batch):
-        rows = order[start : start + batch]
+    for rows in (group[start : start + batch] for group in alike for start in range(0, len(group), batch)):
         args = encode([texts[row] for row in rows], length, limit)
         target = () if targets is None else (torch.as_tensor(np.array([targets[row] for row in rows])),)
         items.append((args, {}, *target))
@@ -217,7 +222,8 @@ def minilm(batch: int = 25, length: int | None = None, probe: int = 1000) -> Tas
         signs = [1.0 if row.rating > 0 else -1.0 for row in rows] if targets else None
         kind = "film snippets" if targets else "sentences"
         described = f"{len(rows)} human-rated {kind} ({split}), vaderSentiment"
-        return text_batches([row.text for row in rows], described, signs, batch, length)
+        padded = split != "calibration" or length is not None
+        return text_batches([row.text for row in rows], described, signs, batch, length, padded=padded)
 
     texts, similarity = sentences.lee()
     rows = np.c_[np.arange(len(texts)), similarity]
