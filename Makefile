@@ -12,10 +12,10 @@ demo: $(VENV)/.demo
 	$(VENV)/bin/planish demo --run $(RUN)
 
 test: $(VENV)/.dev check
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(JOBS) -m "not long"
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(JOBS) --dist loadgroup -m "not long"
 
 test-all: $(VENV)/.dev check
-	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(JOBS)
+	OMP_NUM_THREADS=1 $(VENV)/bin/pytest -n $(JOBS) --dist loadgroup
 
 check: $(VENV)/.dev docs
 	$(VENV)/bin/ruff check .

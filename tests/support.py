@@ -6,6 +6,7 @@ import importlib
 import os
 import shutil
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 
@@ -20,13 +21,11 @@ def require(module: str) -> ModuleType:
 
 def require_tool(*names: str) -> str:
     """The path of the first program found; absence is treated as in `require`."""
-    for name in names:
-        if path := shutil.which(name):
-            return path
-    _absent(f"none of {', '.join(names)} is on the PATH")
+    found = next(filter(None, map(shutil.which, names)), None)
+    return found or _absent(f"none of {', '.join(names)} is on the PATH")
 
 
-def _absent(reason: str):  # -> NoReturn, spelled by pytest
+def _absent(reason: str) -> NoReturn:
     if os.environ.get("PLANISH_REQUIRE"):
         pytest.fail(reason)
     pytest.skip(reason)

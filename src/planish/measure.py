@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import gc
 import random
-import resource
 import subprocess
 import sys
 import time
@@ -127,9 +126,8 @@ def compare(
 
 
 def _repeats(run: Run, warmup: int) -> int:
-    for _ in range(max(1, warmup)):
-        once = _sample(run, 1)
-    return max(1, int(np.ceil(SAMPLE / max(once, 1e-7))))
+    last = [_sample(run, 1) for _ in range(max(1, warmup))][-1]
+    return max(1, int(np.ceil(SAMPLE / max(last, 1e-7))))
 
 
 def _sample(run: Run, repeats: int) -> float:
@@ -161,7 +159,6 @@ def in_fresh_process(arguments: Sequence[str], *, times: int = 3) -> list[Fresh]
     results = []
     for _ in range(times):
         start = time.perf_counter()
-        # the child reports its own peak: RUSAGE_CHILDREN of this process would remember the largest child for ever
         process = subprocess.run(
             [sys.executable, "-c", _REPORT, *arguments], capture_output=True, text=True, check=False
         )
@@ -173,15 +170,14 @@ def in_fresh_process(arguments: Sequence[str], *, times: int = 3) -> list[Fresh]
     return results
 
 
+# Linux keeps ru_maxrss across exec, so that a child would report its parent's peak; VmHWM is the program's own
 _REPORT = """
 import resource, runpy, sys
 del sys.argv[0]
 runpy.run_path(sys.argv[0], run_name="__main__")
-print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+try:
+    with open("/proc/self/status") as status:
+        print(next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM")))
+except OSError:
+    print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024))
 """
-
-
-def peak_memory() -> int:
-    """The most memory that this process has held at once, in bytes."""
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from tests.support import require
 from torch import nn
 
 from planish.models.lstm import LSTMClassifier
@@ -19,7 +20,6 @@ from planish.models.resnet import R3D18, ResNet18
 from planish.models.unet import UNet
 from planish.models.vae import VAE
 from planish.models.vit import ViT
-from tests.support import require
 
 
 @dataclass(frozen=True)

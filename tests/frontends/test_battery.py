@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
+from tests.frontends.families import FAMILIES, Family
 from torch.utils import _pytree as pytree
 
 from planish.frontends import capture
 from planish.graph import Graph
-from tests.frontends.families import FAMILIES, Family
 
 pytestmark = pytest.mark.filterwarnings("ignore")  # other people's libraries warn as they please
 

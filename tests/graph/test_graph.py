@@ -229,6 +229,11 @@ def _set(key: str, value: object, op: str = "call_function"):
 _CODE = "x; __import__('pathlib').Path('pwned').touch()"
 
 
+_ENUM = json.dumps(
+    [1, {"type": "builtins.dict", "context": json.dumps([{"__enum__": True, "fqn": "os:system"}]), "children_spec": []}]
+)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -249,9 +254,7 @@ _CODE = "x; __import__('pathlib').Path('pwned').touch()"
         lambda document: document["graph"].update(
             in_spec='[1, {"type": "os.system", "context": "1", "children_spec": []}]'
         ),
-        lambda document: document["graph"].update(
-            out_spec='[1, {"type": "builtins.dict", "context": "[{\\"__enum__\\": true, \\"fqn\\": \\"os:system\\"}]", "children_spec": []}]'
-        ),
+        lambda document: document["graph"].update(out_spec=_ENUM),
         lambda document: document.update(version=99),
         lambda document: document["graph"].update(nodes=[]),
         lambda document: document.pop("graph"),

@@ -62,13 +62,13 @@ def _inline(module: fx.GraphModule, call: fx.Node, body: Any, operands: list[Any
                 places[node].meta = dict(node.meta)
             elif node.op == "call_function":
                 places[node] = graph.node_copy(node, places.__getitem__)
-        results = fx.map_arg(region.graph.output_node().args[0], places.__getitem__)
+        results: Any = fx.map_arg(region.graph.output_node().args[0], places.__getitem__)
         results = list(results) if isinstance(results, list | tuple) else [results]
         if detach:
             results = [_detached(graph, result) for result in results]
     for user in list(call.users):  # a region's results are read by getitem
         if user.op == "call_function" and getattr(user.target, "__name__", "") == "getitem":
-            user.replace_all_uses_with(results[user.args[1]])
+            user.replace_all_uses_with(results[int(user.args[1])])  # pyright: ignore[reportArgumentType]
             graph.erase_node(user)
     if call.users:
         call.replace_all_uses_with(results[0])
@@ -81,5 +81,5 @@ def _detached(graph: fx.Graph, value: Any) -> Any:
     if not isinstance(value, fx.Node) or not isinstance(value.meta.get("val"), torch.Tensor):
         return value
     node = graph.call_function(torch.ops.aten.detach.default, (value,))
-    node.meta = {key: item for key, item in value.meta.items()}
+    node.meta = dict(value.meta)
     return node

@@ -72,7 +72,7 @@ class Editor:
     def call(
         self, target: Callable[..., Any], *args: Any, before: Node, path: str | None = None, **kwargs: Any
     ) -> Node:
-        """Insert an operation in front of a node. It inherits that node's module path unless `path` names another node's.
+        """Insert an operation in front of a node; it inherits that node's module path unless `path` names another.
 
         Raises:
             GraphError: The operation does not take values of these shapes.
@@ -91,7 +91,7 @@ class Editor:
         self,
         source: Node,
         user: Node,
-        format: Format,
+        format: Format,  # noqa: A002  # the field's own word
         parameters: Sequence[Node],
         gradient: str = "straight-through",
     ) -> Node:

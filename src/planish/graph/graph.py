@@ -37,7 +37,7 @@ class Graph:
     Attributes:
         fx: The steps in order, as composite ATen operations. Read-only: change a graph through `edit()`.
         tensors: Every parameter, buffer and constant by its dotted name in the user's model.
-        buffers: Names among `tensors` that the user's `state_dict` has as buffers; all other non-parameters are constants.
+        buffers: Names among `tensors` that the user's `state_dict` has as buffers; other non-parameters are constants.
         branches: Bodies of `torch.cond`, by name.
         example: The example inputs, `(args, kwargs)`.
         dynamic: `{input name: {axis: size name}}`, as given to `capture`.

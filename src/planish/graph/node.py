@@ -129,7 +129,8 @@ class Node:
 
     def argument(self, name: str) -> Any:
         """The argument of that name in the operator's schema, its default where it was not given; None if unknown."""
-        for position, argument in enumerate(self.fx.target._schema.arguments):
+        schema = getattr(self.fx.target, "_schema", None)
+        for position, argument in enumerate(schema.arguments if schema else ()):
             if argument.name == name:
                 if name in self.fx.kwargs:
                     return self._view(self.fx.kwargs[name])
@@ -146,7 +147,7 @@ class Node:
         return value if isinstance(value, Node) else None
 
     def _view(self, value: Any) -> Any:
-        return fx.map_arg(value, lambda node: Node(self.graph, node))
+        return fx.map_arg(value, lambda node: Node(self.graph, node))  # pyright: ignore[reportArgumentType]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Node) and other.fx is self.fx

@@ -11,7 +11,7 @@ Size = int | str
 
 
 def shape_of(value: Any, names: Mapping[str, str]) -> tuple[Size, ...] | None:
-    """The shape of a (fake) tensor, dynamic sizes as text in the user's names ("batch", "2*batch"); None if no tensor."""
+    """The shape of a (fake) tensor, dynamic sizes in the user's names ("batch", "2*batch"); None if no tensor."""
     return tuple(size_text(size, names) for size in value.shape) if isinstance(value, torch.Tensor) else None
 
 

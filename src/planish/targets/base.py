@@ -72,10 +72,11 @@ class Target(Protocol):
         graph: Graph,
         *,
         data: Data | None = None,
+        original: Graph | None = None,
         folder: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> Artifact:
-        """Make an artifact."""
+        """Make an artifact; with the `original` graph, measure it beside that."""
         ...
 
 
