@@ -46,7 +46,7 @@ _HOMES = {
 }
 
 __version__ = "0.1.0.dev0"
-__all__ = [*_HOMES, "__version__"]
+__all__ = [*_HOMES, "__version__"]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> Any:

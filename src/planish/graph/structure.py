@@ -43,9 +43,8 @@ def register_structures() -> None:
             fx_pytree.register_pytree_flatten_spec(kind, lambda cache, spec, flatten=flatten: flatten(cache)[0])
 
 
-def _with_keys(children: list[Any], context: Any) -> tuple[list[tuple[pytree.KeyEntry, Any]], Any]:
-    keyed: list[tuple[pytree.KeyEntry, Any]] = [(pytree.SequenceKey(i), child) for i, child in enumerate(children)]
-    return keyed, context
+def _with_keys(children: list[Any], context: Any) -> tuple[list[Any], Any]:
+    return [(pytree.SequenceKey(index), child) for index, child in enumerate(children)], context
 
 
 def _flatten_cache(cache: Any) -> tuple[list[Any], list[Any]]:

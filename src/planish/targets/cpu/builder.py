@@ -7,6 +7,7 @@ where the sizes are fixed it is a constant.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,22 @@ TYPES: dict[torch.dtype, int] = {
 }
 
 
+@dataclass(frozen=True)
+class Dialect:
+    """What an engine takes besides plain ONNX.
+
+    Attributes:
+        rounds: Which formats of activations the engine rounds to by itself, so that no step is written for them.
+        fused_attention: Whether it has `com.microsoft.MultiHeadAttention`, which keeps the scores in cache.
+    """
+
+    rounds: Callable[[Format], bool] = lambda _: False
+    fused_attention: bool = False
+
+
+PLAIN = Dialect()
+
+
 class Builder:
     """Collects ONNX nodes and constants for one graph.
 
@@ -43,14 +60,12 @@ class Builder:
         fixed: Sizes that are known: the user's name of a dynamic size -> its value.
         nodes: The ONNX nodes so far.
         constants: The initializers so far, by name.
-        skips: Which formats of activations the engine rounds to by itself, so that no step is written for them.
+        dialect: What the engine takes besides plain ONNX.
     """
 
-    def __init__(
-        self, graph: Graph, fixed: Mapping[str, int] | None = None, skips: Callable[[Format], bool] = lambda _: False
-    ) -> None:
+    def __init__(self, graph: Graph, fixed: Mapping[str, int] | None = None, dialect: Dialect = PLAIN) -> None:
         self.graph = graph
-        self.skips = skips
+        self.dialect = dialect
         self.fixed = dict(fixed or {})
         self.nodes: list[onnx.NodeProto] = []
         self.constants: dict[str, TensorProto] = {}

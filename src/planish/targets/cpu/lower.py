@@ -6,7 +6,7 @@ parts are lowered in its place. Names of inputs and outputs are the user's; dyna
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,13 +18,12 @@ from torch._decomp import core_aten_decompositions
 from torch.fx.experimental.proxy_tensor import make_fx
 
 from planish.errors import EngineError
-from planish.formats import Format
 from planish.graph import Graph, Node
 from planish.graph.operators import is_guard
 from planish.graph.ops import base_name
 from planish.graph.shapes import size_text
 from planish.targets.base import Unsupported
-from planish.targets.cpu.builder import OPSET, TYPES, Builder
+from planish.targets.cpu.builder import OPSET, PLAIN, TYPES, Builder, Dialect
 from planish.targets.cpu.rules import RULES
 from planish.targets.cpu.rules.arguments import Call
 from planish.targets.cpu.signature import Signature, output_nodes
@@ -47,17 +46,15 @@ class Lowered:
     unsupported: tuple[Unsupported, ...]
 
 
-def lower(
-    graph: Graph, fixed: Mapping[str, int] | None = None, skips: Callable[[Format], bool] = lambda _: False
-) -> Lowered:
+def lower(graph: Graph, fixed: Mapping[str, int] | None = None, dialect: Dialect = PLAIN) -> Lowered:
     """Write a graph as ONNX.
 
     Args:
         graph: The graph; its casts become QuantizeLinear and DequantizeLinear, or integer tables.
         fixed: Sizes that will not vary, by the user's name; the others stay dynamic.
-        skips: Formats of activations that the engine rounds to by itself.
+        dialect: What the engine takes besides plain ONNX.
     """
-    b = Builder(graph, fixed, skips)
+    b = Builder(graph, fixed, dialect)
     refused: list[Unsupported] = []
     inputs = []
     for node in graph.fx.nodes:
@@ -151,15 +148,13 @@ def _decompose(b: Builder, node: Call) -> None:
     b.set(node, tuple(map(b.value, result)) if isinstance(result, list | tuple) else b.value(result))
 
 
-def onnx_model(
-    graph: Graph, fixed: Mapping[str, int] | None = None, skips: Callable[[Format], bool] = lambda _: False
-) -> onnx.ModelProto:
+def onnx_model(graph: Graph, fixed: Mapping[str, int] | None = None, dialect: Dialect = PLAIN) -> onnx.ModelProto:
     """As `lower`, for a graph that is known to have an ONNX form.
 
     Raises:
         EngineError: It has none; names the first operation.
     """
-    lowered = lower(graph, fixed, skips)
+    lowered = lower(graph, fixed, dialect)
     if lowered.model is None:
         first = lowered.unsupported[0]
         raise EngineError(f"{first.op} has no ONNX form: {first.reason}", first.path, "Cpu(engine='inductor')")

@@ -16,6 +16,7 @@ from torch import Tensor
 from planish.errors import EngineError, MissingExtra
 from planish.graph import Graph
 from planish.targets.base import Unsupported
+from planish.targets.cpu.builder import Dialect
 from planish.targets.cpu.engine import Options, may_saturate, shares
 from planish.targets.cpu.lower import lower, onnx_model
 from planish.targets.cpu.signature import Signature
@@ -27,6 +28,7 @@ except ImportError as error:
 
 _MODEL = "model.onnx"
 _SILENT = 3  # errors only: what the optimizer says of itself is not for the user
+_DIALECT = Dialect(fused_attention=True)
 _INTEGER = ("Integer", "QLinear", "QGemm", "QAttention", "NBits")
 
 
@@ -37,11 +39,11 @@ class OnnxRuntime:
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """Operations without an ONNX form, and formats of activations without a kernel."""
-        return list(lower(graph).unsupported)
+        return list(lower(graph, dialect=_DIALECT).unsupported)
 
     def compile(self, graph: Graph, options: Options) -> OnnxRuntimeModel:
         """Compile a graph."""
-        files = {_MODEL: onnx_model(graph, options.fixed).SerializeToString()}
+        files = {_MODEL: onnx_model(graph, options.fixed, _DIALECT).SerializeToString()}
         return self.load(files, Signature.of(graph).tensor_inputs, options)
 
     def load(self, files: Mapping[str, bytes], names: Sequence[str], options: Options) -> OnnxRuntimeModel:

@@ -15,6 +15,7 @@ from planish.formats import Format
 from planish.formats.integer import Int
 from planish.graph import Graph
 from planish.targets.base import Unsupported
+from planish.targets.cpu.builder import Dialect
 from planish.targets.cpu.engine import Options, shares
 from planish.targets.cpu.lower import lower, onnx_model
 from planish.targets.cpu.signature import Signature
@@ -35,6 +36,9 @@ def _group(form: Format) -> int:
     return next((size or 0 for axis, size in block.sizes if axis == -1), 0) if len(block.sizes) == 1 else 0
 
 
+_DIALECT = Dialect(rounds=lambda form: _group(form) > 0)
+
+
 class OpenVino:
     """The engine."""
 
@@ -42,12 +46,12 @@ class OpenVino:
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """Operations without an ONNX form, and formats of activations without a kernel."""
-        return list(lower(graph, skips=lambda form: _group(form) > 0).unsupported)
+        return list(lower(graph, dialect=_DIALECT).unsupported)
 
     def compile(self, graph: Graph, options: Options) -> OpenVinoModel:
         """Compile a graph. Its precision is float32 wherever no cast says otherwise."""
         groups = {size for node in graph.nodes if node.format and (size := _group(node.format))}
-        model = onnx_model(graph, options.fixed, lambda form: _group(form) > 0)
+        model = onnx_model(graph, options.fixed, _DIALECT)
         # 0 forbids what the graph did not ask for: activations of weight-only layers rounded behind its back
         settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": min(groups, default=0)}
         files = {_MODEL: model.SerializeToString(), _SETTINGS: json.dumps(settings).encode()}

@@ -25,14 +25,44 @@ def attention(b: Builder, node: Call) -> str:
     k, v = b.value(key), b.value(value)
     if given.get("enable_gqa"):
         k, v = _repeat_heads(b, query, key, k), _repeat_heads(b, query, value, v)
+    heads = b.shape_of(query)[1] if rank == 4 else None
+    if b.dialect.fused_attention and heads and dtype == torch.float32:
+        return _fused(b, node, k, v, heads, float(scale))
     order = [*range(rank - 2), rank - 1, rank - 2]
     scaled = b.emit("Mul", b.value(query), b.value(scale, dtype))
     scores = b.emit("MatMul", scaled, b.emit("Transpose", k, perm=order))
-    if given.get("is_causal"):
-        scores = b.emit("Add", scores, _causal(b, query, key, dtype))
-    if (mask := given.get("attn_mask")) is not None:
-        scores = b.emit("Add", scores, _additive(b, mask, dtype))
+    if bias := _bias(b, node):
+        scores = b.emit("Add", scores, bias)
     return b.emit("MatMul", b.emit("Softmax", scores, axis=-1), v)
+
+
+def _fused(b: Builder, node: Call, k: str, v: str, heads: int, scale: float) -> str:
+    """One `MultiHeadAttention`. It reads and writes `(batch, tokens, heads * width)`; the transposes that this asks for
+    cancel those that a model has round its attention."""
+    query, key = node.args[:2]
+    packed = [_packed(b, name) for name in (b.value(query), k, v)]
+    bias = _bias(b, node)
+    if bias:
+        rows = b.emit("Concat", b.ints(1, 1), b.dimension(query, -2), b.dimension(key, -2), axis=0)
+        bias = b.emit("Expand", bias, rows)
+    given = (*packed, "", "", bias) if bias else packed
+    made = b.emit("MultiHeadAttention", *given, domain="com.microsoft", num_heads=heads, scale=scale)
+    return b.emit("Transpose", b.emit("Reshape", made, b.ints(0, 0, heads, -1)), perm=[0, 2, 1, 3])
+
+
+def _packed(b: Builder, name: str) -> str:
+    """`(batch, heads, tokens, width)` as `(batch, tokens, heads * width)`."""
+    return b.emit("Reshape", b.emit("Transpose", name, perm=[0, 2, 1, 3]), b.ints(0, 0, -1))
+
+
+def _bias(b: Builder, node: Call) -> str:
+    """What is added to the scores: the mask and the causal triangle; "" if there is neither."""
+    given, (query, key) = arguments(node), node.args[:2]
+    dtype = node.meta["val"].dtype
+    parts = [_causal(b, query, key, dtype)] if given.get("is_causal") else []
+    if (mask := given.get("attn_mask")) is not None:
+        parts.append(_additive(b, mask, dtype))
+    return b.emit("Add", *parts) if len(parts) == 2 else "".join(parts)
 
 
 def _additive(b: Builder, mask: Call, dtype: torch.dtype) -> str:

@@ -190,7 +190,7 @@ def cast(b: Builder, node: Call) -> str:
     if is_weight(b, node):
         return weight(b, node)
     form = format_of(node)
-    if b.skips(form):
+    if b.dialect.rounds(form):
         return b.value(node.args[0])
     if why := refusal(form):
         raise LookupError(why)
@@ -278,7 +278,7 @@ def moved_scale(b: Builder, source: Call, weight_node: Call) -> Moved | None:
         return None
     form = format_of(source)
     numbers = b.known(weight_node)
-    if not form.is_dynamic or b.skips(form) or refusal(form) or numbers is None:
+    if not form.is_dynamic or b.dialect.rounds(form) or refusal(form) or numbers is None:
         return None
     x = b.value(source.args[0], torch.float32)
     scale, zero = _measured(b, x, form)
