@@ -10,6 +10,7 @@ turn, and leaves one file under benchmarks/results/; one that is there is not ru
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -140,8 +141,9 @@ def ours(problem: Any, name: str, threads: int, cache: Path) -> Entry:
 
     import planish
 
-    task, kept = problem.task, cache / f"planish-{name}.planish"
-    recipe = planish.Recipe.load(HERE.parent / "recipes" / f"{name}.toml")
+    file = HERE.parent / "recipes" / f"{name}.toml"
+    task, recipe = problem.task, planish.Recipe.load(file)
+    kept = cache / f"planish-{name}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.planish"
     graph = planish.capture(task.model, task.example_inputs, dynamic=task.dynamic)
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
