@@ -134,7 +134,9 @@ class Run:
                 stream.flush()
                 os.fsync(stream.fileno())
         except OSError as error:
-            raise UserError(f"cannot record a measurement: {error.strerror}", str(file), "free disk space") from error
+            raise UserError(
+                f"cannot record a measurement: {error.strerror}", str(file), "free space on disk"
+            ) from error
 
     def measurements(self) -> list[Measurement]:
         """All measurements so far; a line torn by a crash is passed over."""
@@ -157,7 +159,7 @@ class Run:
         except OSError as error:
             with suppress(OSError):
                 draft.unlink(missing_ok=True)
-            raise UserError(f"cannot write {name}: {error.strerror}", str(target), "free disk space") from error
+            raise UserError(f"cannot write {name}: {error.strerror}", str(target), "free space on disk") from error
         return target
 
     def read(self, name: str) -> str | None:

@@ -1,0 +1,3 @@
+"""What must hold before any test module is imported."""
+
+import setuptools  # noqa: F401  # Inductor needs its distutils, which must come before anything imports Python's own
