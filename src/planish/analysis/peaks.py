@@ -95,7 +95,7 @@ def peaks(threads: int = 1, refresh: bool = False) -> Peaks:
     file = _cache_file(threads)
     if not refresh and (known := _read(file)) is not None:
         return known
-    with _threads(threads):
+    with torch_threads(threads):
         gemm = {name: _best_gemm(kernels) for name, kernels in _GEMMS.items()}
         found = Peaks(cpu_name(), threads, gemm, _memory(), _overhead())
     _write(file, found.to_json())
@@ -126,7 +126,8 @@ def _write(file: Path, text: str) -> None:
 
 
 @contextmanager
-def _threads(count: int) -> Iterator[None]:
+def torch_threads(count: int) -> Iterator[None]:
+    """Let PyTorch use `count` threads for a while."""
     before = torch.get_num_threads()
     torch.set_num_threads(count)
     try:

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from planish.analysis.execute import Executor, ItemCall
+from planish.analysis.peaks import torch_threads
 from planish.errors import OptionError
 from planish.graph import Graph, Node, Progress
 from planish.record import Measurement
@@ -66,7 +67,13 @@ class Profile:
         ]
 
 
-def profile(graph: Graph, call: ItemCall | None = None, repeats: int = 9, progress: Progress | None = None) -> Profile:
+def profile(
+    graph: Graph,
+    call: ItemCall | None = None,
+    repeats: int = 9,
+    progress: Progress | None = None,
+    threads: int | None = None,
+) -> Profile:
     """Run a graph node by node and time each one.
 
     Every repeat runs the whole graph, so that an operation finds the caches as it would in use and a disturbance hits
@@ -77,6 +84,7 @@ def profile(graph: Graph, call: ItemCall | None = None, repeats: int = 9, progre
         call: `(args, kwargs)`; None takes the example.
         repeats: How many runs, after one that is not counted.
         progress: Called after each repeat.
+        threads: How many threads work; None takes PyTorch's own number.
 
     Raises:
         DataError: The call does not fit the graph.
@@ -86,18 +94,20 @@ def profile(graph: Graph, call: ItemCall | None = None, repeats: int = 9, progre
         raise OptionError(f"a profile needs at least one repeat, not {repeats}", "repeats")
     executor = Executor(graph)
     call = graph.example if call is None else call
+    threads = threads or torch.get_num_threads()
     times = np.empty((repeats + 1, len(executor.order)))
-    for repeat in range(repeats + 1):
-        values = executor.bind(call, "call")
-        for index in range(len(executor.order)):
-            begin = time.perf_counter()
-            executor.advance(values, index, index + 1)
-            times[repeat, index] = time.perf_counter() - begin
-        if progress is not None and repeat:
-            progress(repeat, repeats, "profile")
+    with torch_threads(threads):
+        for repeat in range(repeats + 1):
+            values = executor.bind(call, "call")
+            for index in range(len(executor.order)):
+                begin = time.perf_counter()
+                executor.advance(values, index, index + 1)
+                times[repeat, index] = time.perf_counter() - begin
+            if progress is not None and repeat:
+                progress(repeat, repeats, "profile")
     low, median, high = np.percentile(times[1:], (25, 50, 75), axis=0)
     timings = {
         node.name: Timing(Node(graph, node), float(median[i]), (float(low[i]), float(high[i])))
         for i, node in enumerate(executor.order)
     }
-    return Profile(timings, torch.get_num_threads(), repeats)
+    return Profile(timings, threads, repeats)

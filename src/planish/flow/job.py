@@ -118,7 +118,8 @@ def _analyze(run: Run, source: Source, progress: Progress) -> analysis.Cost:
     peaks = analysis.peaks()
     run.add(peaks.measurements())
     run.add(cost.measurements(peaks))
-    run.add(analysis.profile(graph, progress=_named(progress, "timing each operation")).measurements())
+    told = _named(progress, "timing each operation")
+    run.add(analysis.profile(graph, progress=told, threads=peaks.threads).measurements())  # to compare with the peaks
     return cost
 
 
