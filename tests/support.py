@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import shutil
+from importlib import metadata
 from types import ModuleType
 from typing import NoReturn
 
@@ -17,6 +18,14 @@ def require(module: str) -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         _absent(f"{module} is not installed ({error})")
+
+
+def require_package(name: str) -> None:
+    """As `require`, for a distribution that only a child process will import."""
+    try:
+        metadata.version(name)
+    except metadata.PackageNotFoundError:
+        _absent(f"{name} is not installed")
 
 
 def require_tool(*names: str) -> str:

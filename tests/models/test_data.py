@@ -8,7 +8,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from tests.support import require
+from tests.support import require_package
 
 from planish.errors import DataError, MissingExtra
 from planish.models import data, sentences
@@ -33,7 +33,7 @@ def archive(tmp_path):
 
 @pytest.fixture
 def shelf_only(archive, monkeypatch, tmp_path):
-    require("pip")
+    require_package("pip")  # imported here, it would clear the distutils that Inductor loaded
     monkeypatch.setenv("PIP_FIND_LINKS", str(archive[0].parent))
     monkeypatch.setenv("PIP_NO_INDEX", "1")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
