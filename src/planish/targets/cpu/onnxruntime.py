@@ -67,7 +67,7 @@ class OnnxRuntimeModel:
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
         disabled = []
         if any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(self.files[_MODEL]).graph.node):
-            disabled = ["MatMulAddFusion"]  # a Gemm with a float bias has no integer kernel, MatMul and Add have
+            disabled = ["MatMulAddFusion", "SkipLayerNormFusion"]  # a Gemm with a float bias has no integer kernel, MatMul and Add have
         else:  # nothing can run in integers: dequantize once, when the session starts, and not on every run
             settings.add_session_config_entry("session.disable_quant_qdq", "1")
         if self._options.exact:
