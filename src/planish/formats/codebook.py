@@ -11,13 +11,15 @@ from torch import Tensor
 from typing_extensions import override
 
 from planish.errors import OptionError
-from planish.formats.element import Element, Overflow
 from planish.formats.rounding import Rounding
+from planish.formats.table import Table, middles
 
 
 @dataclass(frozen=True)
-class Codebook(Element):
-    """The nearest of a list of numbers; the code is the place in the list. A tie goes to the lower number.
+class Codebook(Table):
+    """The nearest of a list of numbers; the code is the place in the list.
+
+    A tie goes to the lower number, or with the rounding "away" to the one farther from zero (from zero itself, up).
 
     Attributes:
         values: 2 to 256 finite numbers that float32 holds, rising.
@@ -40,47 +42,21 @@ class Codebook(Element):
 
     @property
     @override
-    def minimum(self) -> float:
-        return self.values[0]
+    def numbers(self) -> tuple[float, ...]:
+        return self.values
 
-    @property
     @override
-    def maximum(self) -> float:
-        return self.values[-1]
-
-    @property
-    @override
-    def smallest(self) -> float:
-        return next(v for v in self.values if v > 0)
+    def cuts(self, rounding: Rounding) -> tuple[float, ...]:
+        return middles(self.values, rounding)
 
     @property
     @override
     def has_nan(self) -> bool:
         return False
 
-    @property
-    @override
-    def roundings(self) -> tuple[Rounding, ...]:
-        return ("even",)
-
-    def _places(self, x: Tensor) -> Tensor:
-        between = [(a + b) / 2 for a, b in itertools.pairwise(self.values)]
-        # middles of float32 numbers are exact in float64, so float64 decides
-        return torch.bucketize(x.double().contiguous(), torch.tensor(between, dtype=torch.float64, device=x.device))
-
-    @override
-    def round_(
-        self,
-        x: Tensor,
-        rounding: Rounding = "even",
-        overflow: Overflow = "saturate",
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        return self.from_codes(self._places(x.nan_to_num_(nan=0.0)), x.dtype)
-
     @override
     def to_codes(self, values: Tensor) -> Tensor:
-        return self._places(values).to(self.code_dtype)
+        return self._place(values, "even").to(self.code_dtype)
 
     @override
     def from_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
@@ -92,30 +68,20 @@ class Codebook(Element):
         return torch.tensor(self.values, dtype=torch.float64)
 
 
+def _book(*values: float) -> Codebook:
+    return Codebook(tuple(torch.tensor(values).double().tolist()))
+
+
 # QLoRA (arXiv 2305.14314), appendix E
-NF4 = Codebook(
-    tuple(
-        torch.tensor(
-            [
-                -1.0,
-                -0.6961928009986877,
-                -0.5250730514526367,
-                -0.39491748809814453,
-                -0.28444138169288635,
-                -0.18477343022823334,
-                -0.09105003625154495,
-                0.0,
-                0.07958029955625534,
-                0.16093020141124725,
-                0.24611230194568634,
-                0.33791524171829224,
-                0.44070982933044434,
-                0.5626170039176941,
-                0.7229568362236023,
-                1.0,
-            ]
-        )
-        .double()
-        .tolist()
-    )
-)
+NF4 = _book(
+    -1.0, -0.6961928009986877, -0.5250730514526367, -0.39491748809814453, -0.28444138169288635, -0.18477343022823334,
+    -0.09105003625154495, 0.0, 0.07958029955625534, 0.16093020141124725, 0.24611230194568634, 0.33791524171829224,
+    0.44070982933044434, 0.5626170039176941, 0.7229568362236023, 1.0,
+)  # fmt: skip
+
+# "NF4 Isn't Information Theoretically Optimal (and that's Good)" (arXiv 2306.06965), for blocks of 64
+AF4 = _book(
+    -1.0, -0.69441008, -0.51243739, -0.3736951, -0.25607552, -0.14982478, -0.04934812, 0.0, 0.04273164, 0.12934483,
+    0.21961274, 0.31675666, 0.42563882, 0.55496234, 0.72424863, 1.0,
+)  # fmt: skip
+SIGN = Codebook((-1.0, 1.0))

@@ -13,7 +13,6 @@ from torch.nn.functional import pad as pad_zeros
 
 from planish.errors import DataError
 from planish.formats.element import Element
-from planish.formats.integer import Int
 
 if TYPE_CHECKING:
     from planish.formats.format import Format
@@ -24,8 +23,8 @@ class Codes:
     """What `Format.encode` gives.
 
     Attributes:
-        codes: One integer a number, in the tensor's own shape; of type `format.element.code_dtype`.
-        parameters: As `Format.parameters` gives them: scales (as numbers), then the zero point, then scales of scales.
+        codes: One integer a number, in the tensor's own shape; of type `format.code_dtype`.
+        parameters: As `Format.parameters` gives them, one for each of `format.levels`; scales as numbers.
         format: What codes and parameters mean.
         shape: The shape of the tensor.
         dtype: The type of the tensor.
@@ -56,10 +55,11 @@ class Codes:
     ) -> Codes:
         """The inverse of `pack`."""
         shape = tuple(shape)
-        codes = unpack(tensors["codes"], format.element, shape)
+        codes = unpack(tensors["codes"], format.bits, shape)
+        codes = format.element.from_bits(codes) if format.residual is None else codes.to(format.code_dtype)
         parameters = []
         for (name, element), size in zip(format.levels, format.level_shapes(shape), strict=True):
-            level = unpack(tensors[name], element, size)
+            level = element.from_bits(unpack(tensors[name], element.bits, size))
             parameters.append(level if name.endswith("zero_point") else element.from_codes(level, torch.float32))
         return cls(codes, tuple(parameters), format, shape, dtype)
 
@@ -75,18 +75,28 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     return (stream << torch.arange(8, device=codes.device)).sum(-1).to(torch.uint8)
 
 
-def unpack(data: Tensor, element: Element, shape: Sequence[int]) -> Tensor:
-    """The inverse of `pack`: the element's codes.
+def unpack(data: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
+    """The inverse of `pack`: patterns of `bits` bits, int64, that `Element.from_bits` turns into codes.
 
     Raises:
         DataError: There are not as many bytes as `shape` needs.
     """
-    count, bits = torch.Size(shape).numel(), element.bits
+    count = torch.Size(shape).numel()
     if data.numel() != (needed := -(-count * bits // 8)) or data.dtype != torch.uint8:
         raise DataError(f"{count} codes of {bits} bits are {needed} bytes of uint8, not {data.numel()} {data.dtype}")
     stream = (data.unsqueeze(-1) >> torch.arange(8, device=data.device, dtype=torch.uint8) & 1).reshape(-1)
     stream = stream[: count * bits].reshape(count, bits).long()
-    value = (stream << torch.arange(bits, device=data.device)).sum(-1)
-    if isinstance(element, Int) and element.signed:
-        value -= (value >> (bits - 1) & 1) << bits
-    return value.reshape(tuple(shape)).to(element.code_dtype)
+    return (stream << torch.arange(bits, device=data.device)).sum(-1).reshape(tuple(shape))
+
+
+def joined(codes: Tensor, element: Element, above: Tensor, residual: Format) -> Tensor:
+    """One integer (int64) for the code of an element and, above its bits, that of the residual."""
+    return codes.long() & ((1 << element.bits) - 1) | (above.long() & ((1 << residual.bits) - 1)) << element.bits
+
+
+def parted(codes: Tensor, element: Element, residual: Format) -> tuple[Tensor, Tensor]:
+    """The inverse of `joined`."""
+    codes = codes.long()
+    above = codes >> element.bits & ((1 << residual.bits) - 1)
+    mine = element.from_bits(codes & ((1 << element.bits) - 1))
+    return mine, residual.element.from_bits(above) if residual.residual is None else above

@@ -13,6 +13,9 @@ from planish.formats.rounding import Rounding
 
 Overflow = Literal["saturate", "infinity"]
 """A number beyond the largest becomes the largest, or infinity (NaN where the element has no infinity)."""
+Nan = Literal["keep", "zero", "max"]
+"""NaN stays NaN, or becomes zero (the number nearest to it), or the largest number, as NVIDIA's saturating conversions
+to FP4 and FP6 do."""
 
 
 class Element(ABC):
@@ -45,12 +48,17 @@ class Element(ABC):
     @property
     @abstractmethod
     def has_nan(self) -> bool:
-        """Whether a code stands for NaN; where none does, NaN becomes zero."""
+        """Whether a code stands for NaN."""
 
     @property
     def overflows(self) -> tuple[Overflow, ...]:
         """The accepted values of a format's `overflow`."""
         return ("saturate",)
+
+    @property
+    def nans(self) -> tuple[Nan, ...]:
+        """The accepted values of a format's `nan`, the usual one first."""
+        return ("keep", "zero", "max") if self.has_nan else ("zero", "max")
 
     @property
     def roundings(self) -> tuple[Rounding, ...]:
@@ -80,7 +88,10 @@ class Element(ABC):
         overflow: Overflow = "saturate",
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """Replace each number of `x` by one of the element's, in place where possible; returns the result."""
+        """Replace each number of `x` by one of the element's, in place where possible; returns the result.
+
+        NaN stays where the element has it, and otherwise becomes zero.
+        """
 
     @abstractmethod
     def to_codes(self, values: Tensor) -> Tensor:
@@ -89,6 +100,10 @@ class Element(ABC):
     @abstractmethod
     def from_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
         """The numbers, of floating-point type `dtype`, that the codes stand for."""
+
+    def from_bits(self, pattern: Tensor) -> Tensor:
+        """The codes, of type `code_dtype`, of patterns of `bits` bits (int64)."""
+        return pattern.to(self.code_dtype)
 
     @property
     def grid(self) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import get_args
 
 import torch
 from torch import Tensor
@@ -12,14 +11,15 @@ from torch import Tensor
 from planish.errors import DataError, OptionError
 from planish.formats import text as text_form
 from planish.formats.block import TENSOR, TOKEN, Block, channel, group
-from planish.formats.codes import Codes
-from planish.formats.element import Element, Overflow
+from planish.formats.codes import Codes, joined, parted
+from planish.formats.element import Element, Nan, Overflow
+from planish.formats.fields import check
+from planish.formats.fit import fit
 from planish.formats.floating import FLOAT32
 from planish.formats.integer import Int
+from planish.formats.parameters import Given, Parameters, level_shapes, levels, split
 from planish.formats.rounding import Rounding
-from planish.formats.scaling import SHRINK, Rule, clamp_scale_, ranges, raw_scale, zero_point
-
-Parameters = tuple[Tensor, ...]
+from planish.formats.scaling import OF_THE_NUMBERS, Rule, ranges
 
 
 def _float32() -> Format:
@@ -30,6 +30,7 @@ def _float32() -> Format:
 class Format:
     """How a tensor is stored: `x` is about `scale * element`, one scale a block, and the scale has a format itself.
 
+    With an offset, `x` is about `scale * element - offset`; a residual adds what its own format holds of the rest.
     Nothing is hidden: two formats with equal fields give equal codes. `str(format)` is a text that `Format.parse`
     turns into an equal format.
 
@@ -43,6 +44,11 @@ class Format:
         overflow: Where a number beyond the element's largest goes.
         rule: How the scale follows from the numbers of a block.
         is_dynamic: Whether scales are computed from the tensor each time, and are thus no parameters.
+        nan: What NaN becomes; left out, NaN if the element has it and zero otherwise. A block whose scale is computed
+            from NaN is NaN as a whole where the scale's element has it.
+        offset: The format of a number for each block that is subtracted, so that the lowest number has code zero; it
+            goes with elements from zero up (ggml's "min").
+        residual: The format of the difference that is left, whose codes stand above the element's.
     """
 
     element: Element
@@ -53,24 +59,14 @@ class Format:
     overflow: Overflow = "saturate"
     rule: Rule = "absmax"
     is_dynamic: bool = False
+    nan: Nan = None  # type: ignore[assignment]  # filled in below, so that equal formats compare equal
+    offset: Format | None = None
+    residual: Format | None = None
 
     def __post_init__(self) -> None:
-        _one_of("rounding", self.rounding, self.element.roundings)
-        _one_of("overflow", self.overflow, self.element.overflows)
-        _one_of("rule", self.rule, get_args(Rule))
-        if self.scale is None and (self.is_dynamic or self.rule != "absmax" or self.zero_point or self.block):
-            wrong = "is_dynamic" if self.is_dynamic else "zero_point" if self.zero_point else "block"
-            wrong = "rule" if self.rule != "absmax" else wrong
-            raise OptionError(f"a format without a scale has no {wrong}", wrong, "give it a scale, such as float32")
-        if self.scale is not None and self.scale.is_dynamic:
-            raise OptionError("a scale cannot be dynamic by itself", "scale", "make the outer format dynamic")
-        if self.zero_point is not None:
-            if not isinstance(self.element, Int) or self.element.frac or self.element.narrow:
-                raise OptionError("only whole integers have a zero point", "zero_point", "zero_point=None")
-            if self.zero_point.frac:
-                raise OptionError("a zero point is a whole integer", "zero_point", "Int(8, signed=False)")
-            if self.rule == "floor":
-                raise OptionError("the floor rule needs a range about zero", "rule", "'absmax' or 'mse'")
+        if self.nan is None:
+            object.__setattr__(self, "nan", self.element.nans[0])
+        check(self)
 
     # Text ------------------------------------------------------------------------------------------------------------
 
@@ -90,7 +86,8 @@ class Format:
 
     def at(self, block: Block) -> Format:
         """This format with a scale for each `block`; a format without scales is the same everywhere."""
-        return replace(self, block=block) if self.scale else self
+        residual = self.residual and self.residual.at(block)
+        return replace(self, block=block if self.scale else None, residual=residual) if self.levels else self
 
     def per_tensor(self) -> Format:
         """One scale for the whole tensor."""
@@ -110,7 +107,7 @@ class Format:
 
     def dynamic(self) -> Format:
         """Scales computed from each tensor as it comes."""
-        return replace(self, is_dynamic=True) if self.scale else self
+        return replace(self, is_dynamic=True) if self.levels else self
 
     def affine(self) -> Format:
         """With a zero point, of the element's own type."""
@@ -122,8 +119,15 @@ class Format:
 
     @property
     def bits(self) -> int:
-        """Bits of one code, scales not counted."""
-        return self.element.bits
+        """Bits of one code, that of the residual included, scales not counted."""
+        return self.element.bits + (self.residual.bits if self.residual else 0)
+
+    @property
+    def code_dtype(self) -> torch.dtype:
+        """The tensor type of the codes: the element's, unless a residual's bits stand above them."""
+        if self.residual is None:
+            return self.element.code_dtype
+        return torch.uint8 if self.bits <= 8 else torch.int32 if self.bits < 32 else torch.int64
 
     @property
     def is_affine(self) -> bool:
@@ -136,18 +140,12 @@ class Format:
 
     @property
     def levels(self) -> tuple[tuple[str, Element], ...]:
-        """Name and element of each stored parameter: scale, zero_point, scale.scale, ..."""
-        if self.scale is None:
-            return ()
-        zero = (("zero_point", self.zero_point),) if self.zero_point else ()
-        return ("scale", self.scale.element), *zero, *((f"scale.{name}", e) for name, e in self.scale.levels)
+        """Name and element of each parameter: scale, zero_point, scale.scale, offset, offset.scale, residual.scale..."""
+        return levels(self)
 
     def level_shapes(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
         """The shape of each of `levels` for a tensor of `shape`."""
-        if self.scale is None:
-            return ()
-        own = self.scale_shape(shape)
-        return (own,) * (1 + self.is_affine) + self.scale.level_shapes(own)
+        return level_shapes(self, shape)
 
     def nbytes(self, shape: Sequence[int]) -> int:
         """Bytes of a tensor of `shape` once packed, with its scales and zero points."""
@@ -160,7 +158,7 @@ class Format:
     def parameters(
         self, x: Tensor | None = None, *, low: Tensor | None = None, high: Tensor | None = None
     ) -> Parameters:
-        """Scale, zero point if affine, then the scales of the scale: what `cast` needs beside the tensor.
+        """What `cast` needs beside the tensor: one for each of `levels`.
 
         Args:
             x: The tensor whose numbers decide.
@@ -173,64 +171,40 @@ class Format:
 
         Raises:
             DataError: NaN or an infinity in `x` or in the ranges.
-            OptionError: The block does not fit, or the "mse" rule has no `x` to search on.
+            OptionError: The block does not fit, or a rule or residual that needs the numbers has only their range.
         """
-        if self.scale is None or self.is_dynamic:
+        if self.is_dynamic or not self.levels:
             return ()
         if x is not None:
             x = _real(x)
-            low, high = ranges(x, self.block or TENSOR, self._one_sided)
+            low, high = ranges(x, self.block or TENSOR, self._both_ends)
         elif low is None or high is None:
             raise OptionError("parameters need a tensor, or both low and high", "parameters", "parameters(x)")
-        elif self.rule == "mse":
-            raise OptionError("the mse rule searches on the tensor, ranges are not enough", "rule", "parameters(x)")
+        elif self.rule in OF_THE_NUMBERS or self.residual is not None:
+            what = f"the {self.rule} rule" if self.rule in OF_THE_NUMBERS else "a residual"
+            raise OptionError(f"{what} looks at the numbers, their range is not enough", "rule", "parameters(x)")
         if not bool(torch.isfinite(low).all() & torch.isfinite(high).all()):
             raise DataError(f"NaN or infinity in the numbers that decide the scale of {self}", hint="clean the data")
-        return self._parameters(low, high, x)
+        return fit(self, low, high, x)
 
     def _measure(self, x: Tensor) -> Parameters:
-        if self.scale is None:
+        if not self.levels:
             return ()
-        low, high = ranges(x, self.block or TENSOR, self._one_sided)
+        low, high = ranges(x, self.block or TENSOR, self._both_ends)
         bound = torch.finfo(torch.float32).max
-        return self._parameters(low.clamp(-bound, bound), high.clamp(-bound, bound), x)
+        return fit(self, low.clamp(-bound, bound), high.clamp(-bound, bound), x)
 
     @property
-    def _one_sided(self) -> bool:
-        return self.is_affine or self.element.minimum >= 0
+    def _both_ends(self) -> bool:
+        return self.is_affine or self.element.minimum >= 0 or self.rule == "peak"
 
-    def _parameters(self, low: Tensor, high: Tensor, x: Tensor | None) -> Parameters:
-        first = self._from_range(low, high)
-        if self.rule != "mse" or x is None or x.numel() == 0:
-            return first
-        block, count = self.block or TENSOR, 1 + self.is_affine
-        best, best_error = first, None
-        for shrink in SHRINK:  # scales of scales stay those of the full range
-            trial = self._from_range(low * shrink, high * shrink, first[count:])
-            error = block.sum((self._cast(x, trial) - x.to(self._kind(x))).square_())
-            if best_error is None:
-                best, best_error = trial, error
-                continue
-            better = error < best_error
-            best_error = torch.where(better, error, best_error)
-            best = tuple(torch.where(better, t, b) for t, b in zip(trial[:count], best[:count], strict=True))
-        return best[:count] + first[count:]
-
-    def _from_range(self, low: Tensor, high: Tensor, rest: Parameters | None = None) -> Parameters:
-        assert self.scale is not None
-        raw = raw_scale(low, high, self.element, self.rule, self.is_affine).float()
-        scale = replace(self.scale, rounding="down") if self.rule == "floor" else self.scale
-        if scale.scale is None:
-            raw = torch.where(raw == 0, 1.0, raw)  # a block of zeros: any scale will do, one does no harm in an engine
-            rest = ()
-        elif rest is None:
-            rest = scale._measure(raw)
-        level = clamp_scale_(scale._grid(raw, rest), scale.element)
-        if self.zero_point is None:
-            return level, *rest
-        assert isinstance(self.element, Int)
-        zero = zero_point(low, scale._value(level, rest), self.element, self.zero_point)
-        return level, zero, *rest
+    def _given(self, x: Tensor, parameters: Sequence[Tensor] | None) -> Parameters:
+        if parameters is None or (self.is_dynamic and not parameters):
+            return self._measure(x)
+        if len(parameters) != len(self.levels):
+            wanted = ", ".join(name for name, _ in self.levels) or "none"
+            raise OptionError(f"{self} takes the parameters ({wanted}), not {len(parameters)}", "parameters")
+        return tuple(p.detach() if p.requires_grad else p for p in parameters)
 
     # Numbers ---------------------------------------------------------------------------------------------------------
 
@@ -258,89 +232,131 @@ class Format:
         given = self._given(x, parameters)
         if parameters and any(p.isnan().any() for p in given):
             raise DataError(f"a scale of {self} is NaN", "parameters")
-        values = self._grid(x, given, seed)
-        if self.zero_point is not None:
-            block = self.block or TENSOR
-            zero = block.spread(given[1], x.shape).to(values.dtype)
-            values = block.join(block.split(values) + zero, x.shape)
-        return Codes(self.element.to_codes(values), given, self, tuple(x.shape), x.dtype)
+        return Codes(self._codes(x, given, seed), given, self, tuple(x.shape), x.dtype)
 
     def decode(self, codes: Codes) -> Tensor:
         """The numbers that codes stand for, in the type of the tensor that was encoded."""
-        kind = torch.float64 if codes.dtype == torch.float64 or self.element.wide else torch.float32
-        values = self.element.from_codes(codes.codes, kind)
-        if self.zero_point is not None:
-            block = self.block or TENSOR
-            zero = block.spread(codes.parameters[1], codes.shape).to(kind)
-            values = block.join(block.split(values) - zero, codes.shape)
-        return self._value(values, codes.parameters).to(codes.dtype)
+        kind = torch.float64 if codes.dtype == torch.float64 or self._wide else torch.float32
+        return self._decoded(codes.codes, codes.parameters, kind).to(codes.dtype)
 
     def inside(self, x: Tensor, parameters: Sequence[Tensor] | None = None) -> Tensor:
         """Where `x` lies between the lowest and the highest number that the format holds at these parameters (bool)."""
         x = _real(x)
-        given, block = self._given(x, parameters), self.block or TENSOR
-        parts = block.split(x.to(self._kind(x)))
-        if self.scale is not None:
-            parts = parts / self._scale(given, x.shape, parts.dtype)
+        return self._inside(x.to(self._kind(x)), self._given(x, parameters))
+
+    def _inside(self, x: Tensor, parameters: Parameters) -> Tensor:
+        given, block = split(self, parameters), self.block or TENSOR
+        if self.residual is not None:
+            return self.residual._inside(x - self._first(x, parameters), given.residual)
+        parts = self._scaled(block.split(x), given, x.shape)
         low, high = self.element.minimum, self.element.maximum
-        if self.zero_point is None:
+        if given.zero is None:
             return block.join((parts >= low) & (parts <= high), x.shape)
-        zero = block.spread(given[1], x.shape).to(parts.dtype)
+        zero = block.spread(given.zero, x.shape).to(parts.dtype)
         return block.join((parts >= low - zero) & (parts <= high - zero), x.shape)
 
-    def _given(self, x: Tensor, parameters: Sequence[Tensor] | None) -> Parameters:
-        if parameters is None or (self.is_dynamic and not parameters):
-            return self._measure(x)
-        if len(parameters) != len(self.levels):
-            wanted = ", ".join(name for name, _ in self.levels) or "none"
-            raise OptionError(f"{self} takes the parameters ({wanted}), not {len(parameters)}", "parameters")
-        return tuple(p.detach() if p.requires_grad else p for p in parameters)
+    @property
+    def _wide(self) -> bool:
+        return self.element.wide or (self.residual is not None and self.residual._wide)
 
     def _kind(self, x: Tensor) -> torch.dtype:
-        return torch.float64 if x.dtype == torch.float64 or self.element.wide else torch.float32
+        return torch.float64 if x.dtype == torch.float64 or self._wide else torch.float32
 
-    def _scale(self, parameters: Parameters, shape: Sequence[int], kind: torch.dtype) -> Tensor:
+    def _scale(self, given: Given, shape: Sequence[int], kind: torch.dtype) -> Tensor:
         """The effective scale, float32 rounded, as it broadcasts against the split tensor."""
-        assert self.scale is not None
-        scale = self.scale._value(parameters[0].float(), parameters[1 + self.is_affine :])
-        return (self.block or TENSOR).spread(scale, shape).to(kind)
+        assert self.scale is not None and given.scale is not None
+        return (self.block or TENSOR).spread(self.scale._value(given.scale.float(), given.above), shape).to(kind)
+
+    def _shift(self, given: Given, shape: Sequence[int], kind: torch.dtype) -> Tensor:
+        """The effective offset, as it broadcasts against the split tensor."""
+        assert self.offset is not None
+        offset = self.offset._value(given.offset[0].float(), given.offset[1:])
+        return (self.block or TENSOR).spread(offset, shape).to(kind)
+
+    def _scaled(self, parts: Tensor, given: Given, shape: Sequence[int]) -> Tensor:
+        """Split numbers in units of the element."""
+        if self.scale is None:
+            return parts
+        if self.offset is not None:
+            parts = parts + self._shift(given, shape, parts.dtype)
+        return parts / self._scale(given, shape, parts.dtype)
 
     def _grid(self, x: Tensor, parameters: Parameters, seed: int | None = None) -> Tensor:
         """The element's number for each of `x`, zero points taken away, before the scale is put back."""
         return self._quantize(x, parameters, seed, rescale=False)
 
-    def _cast(self, x: Tensor, parameters: Parameters, seed: int | None = None) -> Tensor:
+    def _first(self, x: Tensor, parameters: Parameters, seed: int | None = None) -> Tensor:
+        """What the element alone, without a residual, makes of `x`."""
         return self._quantize(x, parameters, seed, rescale=True)
 
+    def _cast(self, x: Tensor, parameters: Parameters, seed: int | None = None) -> Tensor:
+        y = self._first(x, parameters, seed)
+        if self.residual is None:
+            return y
+        left = x.to(y.dtype) - y
+        return y.add_(self.residual._cast(left, split(self, parameters).residual, _next(seed)))
+
     def _quantize(self, x: Tensor, parameters: Parameters, seed: int | None, rescale: bool) -> Tensor:
-        block, kind = self.block or TENSOR, self._kind(x)
+        block, kind, given = self.block or TENSOR, self._kind(x), split(self, parameters)
         generator = None if seed is None else torch.Generator(x.device).manual_seed(seed)
         if self.scale is None:
-            return self.element.round_(x.to(kind, copy=True), self.rounding, self.overflow, generator)
-        scale = self._scale(parameters, x.shape, kind)
-        parts = block.split(x.to(kind)) / scale
-        if self.zero_point is None:
-            parts = self.element.round_(parts, self.rounding, self.overflow, generator)
-        else:
-            assert isinstance(self.element, Int)
-            zero = block.spread(parameters[1], x.shape).to(kind)
-            parts = self.element.round_(parts, self.rounding, self.overflow, generator, zero)
-        return block.join(parts.mul_(scale) if rescale else parts, x.shape)
+            return self._round(x.to(kind, copy=True), generator)
+        zero = None if given.zero is None else block.spread(given.zero, x.shape).to(kind)
+        parts = self._round(self._scaled(block.split(x.to(kind)), given, x.shape), generator, zero)
+        return block.join(self._unscaled(parts, given, x.shape, parts) if rescale else parts, x.shape)
+
+    def _round(self, parts: Tensor, generator: torch.Generator | None, zero: Tensor | None = None) -> Tensor:
+        """Numbers of the element for numbers in its units, overwriting them."""
+        if self.nan == "max" or (self.nan == "zero" and self.element.has_nan):
+            parts = torch.where(parts.isnan(), self.element.maximum if self.nan == "max" else 0.0, parts)
+        if zero is None:
+            return self.element.round_(parts, self.rounding, self.overflow, generator)
+        assert isinstance(self.element, Int)
+        return self.element.round_(parts, self.rounding, self.overflow, generator, zero)
+
+    def _unscaled(self, parts: Tensor, given: Given, shape: Sequence[int], out: Tensor | None = None) -> Tensor:
+        parts = torch.mul(parts, self._scale(given, shape, parts.dtype), out=out)
+        return parts if self.offset is None else parts.sub_(self._shift(given, shape, parts.dtype))
 
     def _value(self, values: Tensor, parameters: Parameters) -> Tensor:
-        """Numbers of the element, times the scale."""
+        """Numbers of the element, times the scale, less the offset."""
         if self.scale is None:
             return values
         block = self.block or TENSOR
-        return block.join(block.split(values) * self._scale(parameters, values.shape, values.dtype), values.shape)
+        parts = self._unscaled(block.split(values), split(self, parameters), values.shape)
+        return block.join(parts, values.shape)
+
+    def _codes(self, x: Tensor, parameters: Parameters, seed: int | None) -> Tensor:
+        block, given, values = self.block or TENSOR, split(self, parameters), self._grid(x, parameters, seed)
+        own = values
+        if given.zero is not None:
+            own = block.join(block.split(values) + block.spread(given.zero, x.shape).to(values.dtype), x.shape)
+        codes = self.element.to_codes(own)
+        if self.residual is None:
+            return codes
+        left = x.to(values.dtype) - self._value(values, parameters)
+        above = self.residual._codes(left, given.residual, _next(seed))
+        return joined(codes, self.element, above, self.residual).to(self.code_dtype)
+
+    def _decoded(self, codes: Tensor, parameters: Parameters, kind: torch.dtype) -> Tensor:
+        block, given, above = self.block or TENSOR, split(self, parameters), None
+        if self.residual is not None:
+            codes, above = parted(codes, self.element, self.residual)
+        values = self.element.from_codes(codes, kind)
+        if given.zero is not None:
+            zero = block.spread(given.zero, codes.shape).to(kind)
+            values = block.join(block.split(values) - zero, codes.shape)
+        y = self._value(values, parameters)
+        if self.residual is None or above is None:
+            return y
+        return y + self.residual._decoded(above, given.residual, kind)
+
+
+def _next(seed: int | None) -> int | None:
+    return None if seed is None else seed + 1
 
 
 def _real(x: Tensor) -> Tensor:
     if not x.is_floating_point():
         raise DataError(f"a format rounds real numbers, not {x.dtype}", hint="x.float()")
     return x.detach() if x.requires_grad else x
-
-
-def _one_of(name: str, value: str, accepted: Sequence[str]) -> None:
-    if value not in accepted:
-        raise OptionError(f"{name} {value!r} does not go with this element", name, f"one of {', '.join(accepted)}")

@@ -107,6 +107,12 @@ class Int(Element):
     def from_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:
         return codes.to(dtype).mul_(2.0**-self.frac)
 
+    @override
+    def from_bits(self, pattern: Tensor) -> Tensor:
+        if self.signed:
+            pattern = pattern - ((pattern >> (self.bits - 1) & 1) << self.bits)
+        return pattern.to(self.code_dtype)
+
     @property
     @override
     def grid(self) -> Tensor:

@@ -18,7 +18,8 @@ class Pow2(Element):
     """A power of two, with a sign and a zero if asked for. Numbers outside the range saturate.
 
     The code is `sign | exponent + bias`; the lowest exponent code is zero where `zero`, the highest NaN where `nan`.
-    Rounding is by value, not by logarithm: 1.5 lies half-way between 1 and 2, and goes to the even code.
+    Rounding is by value: 1.5 lies half-way between 1 and 2, and goes to the even code; with "log" it is by logarithm,
+    and the square root of 2 lies half-way.
 
     Attributes:
         exponent: 2 to 8.
@@ -78,6 +79,11 @@ class Pow2(Element):
     def has_nan(self) -> bool:
         return self.nan
 
+    @property
+    @override
+    def roundings(self) -> tuple[Rounding, ...]:
+        return (*super().roundings, "log")
+
     @override
     def round_(
         self,
@@ -86,25 +92,28 @@ class Pow2(Element):
         overflow: Overflow = "saturate",
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        nan, negative = x.isnan(), x.signbit()
+        nan, negative = x.isnan(), x.signbit() & self.signed
         magnitude = x.abs() if self.signed else x.clamp(min=0.0)
         power = power_of_two(magnitude, self.smallest, self.maximum)
-        rest = magnitude / power  # 1 to 2 inside the range
+        rest = magnitude / power  # 1 to 2 inside the range, less than 1 below it
         match rounding:
             case "even":
                 odd = torch.frexp(power).exponent - 1 + self.bias & 1 == 1
-                up = (rest > 1.5) | ((rest == 1.5) & odd)
+                up, stays = (rest > 1.5) | ((rest == 1.5) & odd), rest > 0.5
             case "away":
-                up = rest >= 1.5
+                up, stays = rest >= 1.5, rest >= 0.5
+            case "log":  # the square roots of 2 and of 1/2, rounded down so that float64 compares right
+                up, stays = rest > 1.414213562373095, rest > 0.7071067811865475
             case "down":  # toward minus infinity: the larger magnitude of a negative number
-                up = (rest > 1.0) & negative & self.signed
+                up, stays = (rest > 1.0) & negative, (rest > 0.0) & negative
             case "up":
-                up = (rest > 1.0) & ~(negative & self.signed)
+                up, stays = (rest > 1.0) & ~negative, (rest > 0.0) & ~negative
             case "stochastic":
-                up = rest - 1.0 > torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+                chance = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
+                up, stays = rest - 1.0 > chance, rest > chance
         power = torch.where(up, power * 2.0, power).clamp_(max=self.maximum)
         if self.zero:
-            power = torch.where(rest < 0.5 if rounding in ("even", "away") else rest < 1.0, 0.0, power)
+            power = torch.where((rest < 1.0) & ~stays, 0.0, power)
             negative &= power > 0
         if self.signed:
             power = torch.where(negative, -power, power)

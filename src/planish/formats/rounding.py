@@ -7,9 +7,11 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-Rounding = Literal["even", "away", "down", "up", "stochastic"]
-"""Nearest with ties to even, nearest with ties away from zero, toward minus infinity, toward plus infinity, or up with
-the probability of the remainder."""
+from planish.errors import OptionError
+
+Rounding = Literal["even", "away", "down", "up", "stochastic", "log"]
+"""Nearest with ties to even, nearest with ties away from zero, toward minus infinity, toward plus infinity, up with the
+probability of the remainder, or (powers of two only) nearest by logarithm."""
 
 
 def round_(x: Tensor, rounding: Rounding, generator: torch.Generator | None = None) -> Tensor:
@@ -32,6 +34,8 @@ def round_(x: Tensor, rounding: Rounding, generator: torch.Generator | None = No
             return whole.add_(x.sub_(whole).mul_(2.0).trunc_().nan_to_num_(nan=0.0))  # inf - inf is NaN
         case "stochastic":
             return x.add_(torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)).floor_()
+        case "log":
+            raise OptionError("only powers of two are rounded by their logarithm", "rounding", "'even'")
 
 
 def power_of_two(x: Tensor, low: float, high: float) -> Tensor:

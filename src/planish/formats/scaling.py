@@ -11,11 +11,19 @@ from planish.formats.block import Block
 from planish.formats.element import Element
 from planish.formats.integer import Int
 
-Rule = Literal["absmax", "floor", "mse"]
-"""`absmax`: the largest number of the block meets the element's largest. `floor`: their powers of two meet, and larger
-mantissas saturate (OCP MX 1.0, section 6.3). `mse`: the one of `SHRINK` times absmax with the least squared error."""
+Rule = Literal["absmax", "floor", "ceil", "peak", "mean", "twn", "mse"]
+"""What decides the scale of a block.
+
+`absmax`: the largest number of the block meets the element's largest. `ceil`: as absmax, the scale rounded up, so that
+nothing saturates. `floor`: their powers of two meet, and larger mantissas saturate (OCP MX 1.0, section 6.3). `peak`:
+the number of largest magnitude meets the element's lowest; the scale takes its sign (ggml). `mean`: the mean magnitude
+meets 1. `twn`: so does the mean of the magnitudes above 0.7 times the mean (Ternary Weight Networks, arXiv 1605.04711).
+`mse`: the least squared error, of `SHRINK` times absmax or, where scales are powers of two, of all near absmax."""
 
 SHRINK = tuple(1.0 - step / 50 for step in range(36))
+POWERS = (2.0, 1.0, 0.5, 0.25)
+OF_THE_NUMBERS: tuple[Rule, ...] = ("mse", "mean", "twn")
+"""Rules for which the range of a block is not enough."""
 
 
 def ranges(x: Tensor, block: Block, both: bool) -> tuple[Tensor, Tensor]:
@@ -50,13 +58,26 @@ def raw_scale(low: Tensor, high: Tensor, element: Element, rule: Rule, affine: b
         assert isinstance(element, Int)
         return (high.clamp(min=0.0) - low.clamp(max=0.0)) / (element.highest - element.lowest)
     magnitude = _symmetric(low, high)[1] if element.minimum < 0 else high.clamp(min=0.0)
-    scale = magnitude / (2.0**element.emax if rule == "floor" else element.maximum)
-    return torch.maximum(scale, magnitude.clamp(max=2.0**-149))  # an underflow is not a block of zeros
+    reach = {"floor": 2.0**element.emax, "peak": -element.minimum}.get(rule, element.maximum)
+    scale = torch.maximum(magnitude / reach, magnitude.clamp(max=2.0**-149))  # an underflow is not a block of zeros
+    return torch.where(high > -low, -scale, scale) if rule == "peak" else scale
+
+
+def typical(x: Tensor, block: Block, rule: Rule) -> Tensor:
+    """The scale of each block by the rules "mean" and "twn", float32; zero where the block is all zero."""
+    magnitude = x.double().abs()
+    mean = block.sum(magnitude) / block.sum(torch.ones_like(magnitude)).clamp_(min=1.0)
+    if rule == "twn":
+        large = block.split(magnitude) > 0.7 * block.spread(mean, x.shape)
+        magnitude = magnitude * (large := block.join(large, x.shape))
+        mean = block.sum(magnitude) / block.sum(large.double()).clamp_(min=1.0)
+    limit = torch.finfo(torch.float32)
+    return torch.maximum(mean, block.sum(magnitude).clamp(max=limit.smallest_normal)).clamp(max=limit.max).float()
 
 
 def clamp_scale_(scale: Tensor, element: Element) -> Tensor:
-    """Positive and finite scales; of a float32 scale only the normal ones, so that an engine that flushes subnormal
-    numbers does not divide by zero. The lowest power of two of E8M0 stays, as OCP MX wants it."""
+    """Finite scales that are not zero; of a float32 scale only the normal ones, so that an engine that flushes
+    subnormal numbers does not divide by zero. The lowest power of two of E8M0 stays, as OCP MX wants it."""
     smallest = element.smallest if element.smallest >= 2.0**-127 else 2.0**-126
     return scale.clamp_(smallest, element.maximum)
 
