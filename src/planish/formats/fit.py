@@ -9,25 +9,57 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
+from planish.errors import DataError, OptionError
 from planish.formats.block import TENSOR
 from planish.formats.integer import Int
 from planish.formats.parameters import Given, Parameters, split
 from planish.formats.pow2 import Pow2
-from planish.formats.scaling import OF_THE_NUMBERS, POWERS, SHRINK, clamp_scale_, raw_scale, typical, zero_point
+from planish.formats.scaling import (
+    OF_THE_NUMBERS,
+    POWERS,
+    SHRINK,
+    clamp_scale_,
+    ranges,
+    raw_scale,
+    typical,
+    zero_point,
+)
 
 if TYPE_CHECKING:
     from planish.formats.format import Format
 
 
-def fit(format: Format, low: Tensor, high: Tensor, x: Tensor | None) -> Parameters:
-    """The parameters of `format`, in the order of its `levels`.
+def fit(format: Format, x: Tensor | None, low: Tensor | None, high: Tensor | None) -> Parameters:
+    """The parameters of `format`, in the order of its `levels`, from a tensor or from the ranges of its blocks.
 
-    Args:
-        format: Has a scale, a residual, or both.
-        low: The lowest number of each block, finite, in `format.scale_shape(x.shape)`.
-        high: The highest.
-        x: The tensor; only a residual and the rules `OF_THE_NUMBERS` look at it.
+    Raises:
+        DataError: NaN or an infinity in what is given.
+        OptionError: Neither is given; or a rule or a residual that looks at the numbers has only their range.
     """
+    if x is not None:
+        low, high = ranges(x, format.block or TENSOR, _both_ends(format))
+    elif low is None or high is None:
+        raise OptionError("parameters need a tensor, or both low and high", "parameters", "parameters(x)")
+    elif format.rule in OF_THE_NUMBERS or format.residual is not None:
+        what, field = (f"the {format.rule} rule", "rule") if format.residual is None else ("a residual", "residual")
+        raise OptionError(f"{what} looks at the numbers, their range is not enough", field, "parameters(x)")
+    if not bool(torch.isfinite(low).all() & torch.isfinite(high).all()):
+        raise DataError(f"NaN or infinity in the numbers that decide the scale of {format}", hint="clean the data")
+    return _fit(format, low, high, x)
+
+
+def fit_any(format: Format, x: Tensor) -> Parameters:
+    """As `fit`, of any tensor: an infinity counts as the largest float32, and NaN gives a NaN scale."""
+    low, high = ranges(x, format.block or TENSOR, _both_ends(format))
+    bound = torch.finfo(torch.float32).max
+    return _fit(format, low.clamp(-bound, bound), high.clamp(-bound, bound), x)
+
+
+def _both_ends(format: Format) -> bool:
+    return format.is_affine or format.element.minimum >= 0 or format.rule == "peak"
+
+
+def _fit(format: Format, low: Tensor, high: Tensor, x: Tensor | None) -> Parameters:
     own = format if format.residual is None else replace(format, residual=None)
     if own.scale is None:
         given: Parameters = ()

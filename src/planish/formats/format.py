@@ -14,12 +14,12 @@ from planish.formats.block import TENSOR, TOKEN, Block, channel, group
 from planish.formats.codes import Codes, joined, parted
 from planish.formats.element import Element, Nan, Overflow
 from planish.formats.fields import check
-from planish.formats.fit import fit
+from planish.formats.fit import fit, fit_any
 from planish.formats.floating import FLOAT32
 from planish.formats.integer import Int
 from planish.formats.parameters import Given, Parameters, level_shapes, levels, split
 from planish.formats.rounding import Rounding
-from planish.formats.scaling import OF_THE_NUMBERS, Rule, ranges
+from planish.formats.scaling import Rule
 
 
 def _float32() -> Format:
@@ -140,7 +140,7 @@ class Format:
 
     @property
     def levels(self) -> tuple[tuple[str, Element], ...]:
-        """Name and element of each parameter: scale, zero_point, scale.scale, offset, offset.scale, residual.scale..."""
+        """Name and element of each parameter, in order: scale, zero_point, scale.scale, offset, residual.scale, ..."""
         return levels(self)
 
     def level_shapes(self, shape: Sequence[int]) -> tuple[tuple[int, ...], ...]:
@@ -175,28 +175,10 @@ class Format:
         """
         if self.is_dynamic or not self.levels:
             return ()
-        if x is not None:
-            x = _real(x)
-            low, high = ranges(x, self.block or TENSOR, self._both_ends)
-        elif low is None or high is None:
-            raise OptionError("parameters need a tensor, or both low and high", "parameters", "parameters(x)")
-        elif self.rule in OF_THE_NUMBERS or self.residual is not None:
-            what = f"the {self.rule} rule" if self.rule in OF_THE_NUMBERS else "a residual"
-            raise OptionError(f"{what} looks at the numbers, their range is not enough", "rule", "parameters(x)")
-        if not bool(torch.isfinite(low).all() & torch.isfinite(high).all()):
-            raise DataError(f"NaN or infinity in the numbers that decide the scale of {self}", hint="clean the data")
-        return fit(self, low, high, x)
+        return fit(self, None if x is None else _real(x), low, high)
 
     def _measure(self, x: Tensor) -> Parameters:
-        if not self.levels:
-            return ()
-        low, high = ranges(x, self.block or TENSOR, self._both_ends)
-        bound = torch.finfo(torch.float32).max
-        return fit(self, low.clamp(-bound, bound), high.clamp(-bound, bound), x)
-
-    @property
-    def _both_ends(self) -> bool:
-        return self.is_affine or self.element.minimum >= 0 or self.rule == "peak"
+        return fit_any(self, x) if self.levels else ()
 
     def _given(self, x: Tensor, parameters: Sequence[Tensor] | None) -> Parameters:
         if parameters is None or (self.is_dynamic and not parameters):
@@ -264,7 +246,8 @@ class Format:
 
     def _scale(self, given: Given, shape: Sequence[int], kind: torch.dtype) -> Tensor:
         """The effective scale, float32 rounded, as it broadcasts against the split tensor."""
-        assert self.scale is not None and given.scale is not None
+        assert self.scale is not None
+        assert given.scale is not None
         return (self.block or TENSOR).spread(self.scale._value(given.scale.float(), given.above), shape).to(kind)
 
     def _shift(self, given: Given, shape: Sequence[int], kind: torch.dtype) -> Tensor:
