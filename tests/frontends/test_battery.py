@@ -87,6 +87,28 @@ def test_trains(captured: tuple[Family, Graph]) -> None:
     _assert_equal(net.eval()(**_copy(family.example)), net(**_copy(family.example)))
 
 
+def _train(net: torch.nn.Module, family: Family) -> list[torch.Tensor]:
+    torch.manual_seed(2)
+    outputs = _tensors(net.train()(**_copy(family.example)))
+    sum(out.float().square().mean() for out in outputs if out.is_floating_point()).backward()
+    return outputs
+
+
+def test_hierarchical(captured: tuple[Family, Graph]) -> None:
+    family, graph = captured
+    net, flat = graph.module(hierarchical=True), graph.module()
+    assert {name for name, _ in net.named_modules()} <= {name for name, _ in family.model.named_modules()}
+    assert set(net.state_dict()) == set(flat.state_dict())
+    assert set(net.state_dict()) <= set(family.model.state_dict())
+    _assert_equal(_run(net, _thrice(family)), _run(family.model, _thrice(family)))
+    _assert_equal(_train(net, family), _train(flat, family))
+    expected = {name: parameter.grad for name, parameter in flat.named_parameters(remove_duplicate=False)}
+    for name, parameter in net.named_parameters():
+        assert (parameter.grad is None) == (expected[name] is None), name
+        if parameter.grad is not None:
+            torch.testing.assert_close(parameter.grad, expected[name], msg=name)
+
+
 def test_saved_and_loaded_is_equal(captured: tuple[Family, Graph], tmp_path) -> None:
     family, graph = captured
     graph.save(tmp_path / "m.planish")

@@ -9,6 +9,9 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import fx, nn
 
+from planish.graph.hierarchy import Cutter, number, submodule
+from planish.graph.modes import COUNTER, Net
+
 if TYPE_CHECKING:
     from planish.graph.graph import Graph
 
@@ -29,13 +32,36 @@ def copy_graph(graph: fx.Graph) -> fx.Graph:
 
 def assemble(owner: Graph, kind: type[Module], graph: fx.Graph, tensors: Mapping[str, torch.Tensor]) -> Module:
     """A module that runs `graph` over `tensors`, each in its place in the user's module tree."""
-    wanted = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
-    values = {name: value for name, value in {**tensors, **owner.branches}.items() if name in wanted}
-    module = kind(values, graph)  # type: ignore[arg-type]  # GraphModule also takes a table of attributes
-    for name in values.keys() - owner.parameter_names - owner.buffers - owner.branches.keys():
-        parent, _, leaf = name.rpartition(".")
-        module.get_submodule(parent)._non_persistent_buffers_set.add(leaf)
+    module = kind({**tensors, **owner.branches}, graph)  # type: ignore[arg-type]  # it also takes a table of attributes
+    _complete(owner, module, read_by(graph, tensors))
     return module
+
+
+def assemble_tree(owner: Graph, graph: fx.Graph, tensors: Mapping[str, torch.Tensor]) -> Net:
+    """The same as a tree of the user's modules."""
+    net = Cutter(graph, {**tensors, **owner.branches}).tree()
+    _complete(owner, net, read_by(graph, tensors))
+    number(net)
+    return net
+
+
+def read_by(graph: fx.Graph, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors that a graph reads, or counts batches in, a tied one under all of its names."""
+    names = {str(node.target) for node in graph.nodes if node.op == "get_attr"}
+    names |= {node.meta[COUNTER] for node in graph.nodes if COUNTER in node.meta}
+    read = {id(tensors[name]) for name in names & tensors.keys()}
+    return {name: tensor for name, tensor in tensors.items() if id(tensor) in read}
+
+
+def _complete(owner: Graph, module: nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+    """Give tied tensors all of their names, and leave constants out of the state dict, as the user's model did."""
+    for name, tensor in tensors.items():
+        path, _, leaf = name.rpartition(".")
+        parent = submodule(module, path)
+        if not hasattr(parent, leaf):
+            setattr(parent, leaf, tensor) if isinstance(tensor, nn.Parameter) else parent.register_buffer(leaf, tensor)
+        if name not in owner.parameter_names | owner.buffers:
+            parent._non_persistent_buffers_set.add(leaf)
 
 
 def clone(tensor: torch.Tensor) -> torch.Tensor:

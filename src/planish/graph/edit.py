@@ -20,8 +20,7 @@ from torch._subclasses import FakeTensorMode
 
 from planish.errors import GraphError
 from planish.formats import Format
-from planish.graph.assemble import copy_graph
-from planish.graph.modes import COUNTER
+from planish.graph.assemble import copy_graph, read_by
 from planish.graph.node import Node
 
 if TYPE_CHECKING:
@@ -121,8 +120,9 @@ class Editor:
         old = self.graph.tensors[name]
         if old.shape != tensor.shape:
             raise GraphError(f"{name!r} has shape {tuple(old.shape)}, not {tuple(tensor.shape)}", name)
-        parameter = isinstance(old, nn.Parameter)
-        self.graph.tensors[name] = nn.Parameter(tensor, old.requires_grad) if parameter else tensor
+        new = nn.Parameter(tensor, old.requires_grad) if isinstance(old, nn.Parameter) else tensor
+        for tied in [other for other, value in self.graph.tensors.items() if value is old]:
+            self.graph.tensors[tied] = new
 
     def erase(self, node: Node) -> None:
         """Remove a node that nobody reads."""
@@ -133,10 +133,8 @@ class Editor:
         self._fx.eliminate_dead_code(
             is_impure_node=lambda node: node.op in ("placeholder", "output") or node.is_impure()
         )
-        used = {str(node.target) for node in self._fx.nodes if node.op == "get_attr"}
-        used |= {node.meta[COUNTER] for node in self._fx.nodes if COUNTER in node.meta}
-        tensors = {name: tensor for name, tensor in self.graph.tensors.items() if name in used}
-        buffers = frozenset(self._persistent & used)
+        tensors = read_by(self._fx, self.graph.tensors)
+        buffers = frozenset(self._persistent & tensors.keys())
         return self.graph.replace(fx=copy_graph(self._fx), tensors=tensors, buffers=buffers).verify()
 
     def _mine(self, node: Node) -> fx.Node:

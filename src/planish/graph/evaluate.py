@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import fx
 
+from planish.graph.assemble import read_by
 from planish.graph.ops import ROLES, base_name
 
 if TYPE_CHECKING:
@@ -37,8 +38,9 @@ def base_tensors(graph: Graph) -> dict[str, torch.Tensor]:
     The name of an expression is that of the one tensor in it without a `__` suffix. Where two uses of a tied weight
     have different expressions, the first use in execution order gives the value.
     """
-    kept = graph.parameter_names | graph.buffers
-    result = {name: graph.tensors[name].detach() for name in kept if "__" not in name.rpartition(".")[2]}
+    kept = read_by(graph.fx, graph.tensors)
+    kept = {name: kept[name] for name in kept.keys() & (graph.parameter_names | graph.buffers)}
+    result = {name: tensor.detach() for name, tensor in kept.items() if "__" not in name.rpartition(".")[2]}
     folded: set[str] = set()
     for node in graph.fx.nodes:
         roles = ROLES.get(base_name(node.target)) if node.op == "call_function" else None
@@ -47,8 +49,9 @@ def base_tensors(graph: Graph) -> dict[str, torch.Tensor]:
         name = base_name_of(weight)
         value = fold(graph, weight) if name in result and name not in folded else None
         if value is not None and value.shape == result[name].shape:
-            result[name] = value
-            folded.add(name)
+            tied = {other for other in result if kept[other] is kept[name]}
+            result |= dict.fromkeys(tied, value)
+            folded |= tied
     return result
 
 

@@ -18,7 +18,7 @@ from torch.utils import _pytree as pytree
 
 from planish.errors import ModelError, OptionError, PlanishError
 from planish.graph import check, evaluate, store
-from planish.graph.assemble import assemble, clone, copy_graph
+from planish.graph.assemble import assemble, assemble_tree, clone, copy_graph
 from planish.graph.edit import Editor
 from planish.graph.modes import Net, add_counters
 from planish.graph.node import Node
@@ -122,10 +122,15 @@ class Graph:
     def _runnable(self) -> fx.GraphModule:
         return assemble(self, fx.GraphModule, self.fx, self.tensors)
 
-    def module(self) -> Net:
+    def module(self, hierarchical: bool = False) -> Net:
         """An ordinary trainable module, in evaluation mode, with its own copy of all parameters and buffers.
 
         Its `state_dict` has the user's names. `train()` and `eval()` switch dropout, batch norm and attention dropout.
+
+        Args:
+            hierarchical: Give the user's module tree back, each module that the model called with a forward of its own,
+                as hooks, FSDP, tensor parallelism and pipelines need it. The values that cross a module's border are
+                passed one by one, whatever structure the user's own modules passed them in.
         """
         copies: dict[int, torch.Tensor] = {}
         mine = self.parameter_names | self.buffers
@@ -135,7 +140,7 @@ class Graph:
         }
         graph = copy_graph(self.fx)
         add_counters(graph)
-        net = assemble(self, Net, graph, tensors)
+        net = assemble_tree(self, graph, tensors) if hierarchical else assemble(self, Net, graph, tensors)
         net.meta["training_refusal"] = self.training_refusal
         net.training = True  # GraphModule says so of a new one; eval() below sets every submodule
         return net.eval()
