@@ -1,55 +1,22 @@
-"""Number formats: each a value, `Format(element, block, scale)`, whose scale is a format again."""
+"""Number formats: each a value, `Format(element, block, scale)`, whose scale is a format again.
 
+The formats of `FORMATS` are attributes as well: `from planish.formats import int8, mxfp4`.
+"""
+
+from planish.formats import named
 from planish.formats.block import TENSOR, TOKEN, Block, channel, group, tile
-from planish.formats.codebook import NF4, Codebook
+from planish.formats.codebook import AF4, NF4, Codebook
 from planish.formats.codes import Codes, pack, unpack
 from planish.formats.element import Element
 from planish.formats.floating import BFLOAT16, E2M1, E2M3, E3M2, E4M3, E5M2, FLOAT16, FLOAT32, TF32, Float
 from planish.formats.format import Format
 from planish.formats.integer import Int
-from planish.formats.named import (
-    FORMATS,
-    SOURCES,
-    bfloat16,
-    e2m1,
-    e2m3,
-    e3m2,
-    e3m4,
-    e4m3,
-    e4m3fnuz,
-    e5m2,
-    e5m2fnuz,
-    fixed,
-    float16,
-    float32,
-    fp8,
-    fp8_e5m2,
-    get,
-    int2,
-    int3,
-    int4,
-    int5,
-    int6,
-    int7,
-    int8,
-    int16,
-    mxfp4,
-    mxfp6,
-    mxfp6_e3m2,
-    mxfp8,
-    mxfp8_e5m2,
-    mxint8,
-    nf4,
-    nvfp4,
-    ternary,
-    tf32,
-    uint4,
-    uint8,
-    uint16,
-)
+from planish.formats.named import FORMATS, SOURCES, fixed, get
+from planish.formats.posit import Posit
 from planish.formats.pow2 import E8M0, Pow2
 
 __all__ = [
+    "AF4",
     "BFLOAT16",
     "E2M1",
     "E2M3",
@@ -72,46 +39,23 @@ __all__ = [
     "Float",
     "Format",
     "Int",
+    "Posit",
     "Pow2",
-    "bfloat16",
     "channel",
-    "e2m1",
-    "e2m3",
-    "e3m2",
-    "e3m4",
-    "e4m3",
-    "e4m3fnuz",
-    "e5m2",
-    "e5m2fnuz",
     "fixed",
-    "float16",
-    "float32",
-    "fp8",
-    "fp8_e5m2",
     "get",
     "group",
-    "int2",
-    "int3",
-    "int4",
-    "int5",
-    "int6",
-    "int7",
-    "int8",
-    "int16",
-    "mxfp4",
-    "mxfp6",
-    "mxfp6_e3m2",
-    "mxfp8",
-    "mxfp8_e5m2",
-    "mxint8",
-    "nf4",
-    "nvfp4",
     "pack",
-    "ternary",
-    "tf32",
     "tile",
-    "uint4",
-    "uint8",
-    "uint16",
     "unpack",
 ]
+
+
+def __getattr__(name: str) -> Format:
+    if name in named.NAMED:
+        return getattr(named, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return [*__all__, *named.NAMED]

@@ -1,61 +1,124 @@
-"""The formats that have a name, one line each: name, text form, source."""
+"""The formats that have a name, one line each: name, text form, source.
+
+Each is also an attribute of `planish.formats`: `from planish.formats import int8, mxfp4`.
+"""
 
 # ruff: noqa: A002  (`format` is the word for it everywhere else)
 from __future__ import annotations
 
+from functools import cache
+
 from planish.errors import OptionError, UnknownName
+from planish.formats import text as text_form
 from planish.formats.format import Format
 from planish.formats.integer import Int
 from planish.registry import Registry
 
-SOURCES: dict[str, str] = {}
+_ONNX, _MX, _OFP8 = "ONNX QuantizeLinear-21", "OCP MX 1.0, table 1", "OCP OFP8 1.0, table 1"
+_GGML, _POSIT = "ggml-common.h, ", "Standard for Posit Arithmetic (2022), 3.4"
+_MSFP = "Microsoft floating point, NeurIPS 2020"
+_BM = "Block Minifloat, ICLR 2021"
+
+NAMED: dict[str, tuple[str, str]] = {
+    # integers: symmetric, and affine where unsigned
+    "int2": ("int2", _ONNX),
+    **{f"int{bits}": (f"int{bits}", f"as int8, of {bits} bits") for bits in (3, 5, 6, *range(9, 16))},
+    "int4": ("int4", _ONNX),
+    "int7": ("int7", "int8 without overflow in 16-bit pairs: x86 vpmaddubsw"),
+    "int8": ("int8", _ONNX),
+    "int16": ("int16", _ONNX),
+    "uint2": ("uint2", _ONNX),
+    **{f"uint{bits}": (f"uint{bits}", f"as uint8, of {bits} bits") for bits in (3, *range(5, 8), *range(9, 16))},
+    "uint4": ("uint4", _ONNX),
+    "uint8": ("uint8", _ONNX),
+    "uint16": ("uint16", _ONNX),
+    # one and two bits
+    "binary": ("sign~away~mean", "XNOR-Net, arXiv 1603.05279, eq. 6"),
+    "binary2": ("sign~away~mean&sign~away~mean", "HORQ, arXiv 1708.08687, of order 2"),
+    "binary3": (
+        "sign~away~mean&sign~away~mean&sign~away~mean",
+        "HORQ, arXiv 1708.08687, of order 3",
+    ),
+    "ternary": ("int2n~twn", "Ternary Weight Networks, arXiv 1605.04711, eq. 6"),
+    "bitnet": ("int2n~mean", "BitNet b1.58, arXiv 2402.17764, eq. 1"),
+    # floating point
+    "float32": ("float32", "IEEE 754-2019, 3.6"),
+    "tf32": ("tf32", "NVIDIA A100 architecture white paper"),
+    "float16": ("float16", "IEEE 754-2019, 3.6"),
+    "bfloat16": ("bfloat16", "RISC-V BF16 extensions, 1"),
+    "bfloat16x2": ("bfloat16&bfloat16", "arXiv 1904.06376, of 2 terms"),
+    "bfloat16x3": ("bfloat16&bfloat16&bfloat16", "arXiv 1904.06376, of 3 terms"),
+    "e5m2": ("e5m2", _OFP8),
+    "e4m3": ("e4m3", _OFP8),
+    "e4m3ieee": ("e4m3ieee", "ml_dtypes float8_e4m3; IEEE 754-2019, 3.4"),
+    "e3m4": ("e3m4", "ml_dtypes float8_e3m4; IEEE 754-2019, 3.4"),
+    "e5m2fnuz": ("e5m2fnuz", "arXiv 2206.02915"),
+    "e4m3fnuz": ("e4m3fnuz", "arXiv 2206.02915"),
+    "e4m3b11fnuz": ("e4m3b11fnuz", "arXiv 2110.15032"),
+    "e3m2": ("e3m2", "OCP MX 1.0, 5.3.2"),
+    "e2m3": ("e2m3", "OCP MX 1.0, 5.3.2"),
+    "e2m1": ("e2m1", "OCP MX 1.0, 5.3.3"),
+    "fp8": ("e4m3*float32", "OCP OFP8 1.0, scaled"),
+    "fp8_e5m2": ("e5m2*float32", "OCP OFP8 1.0, scaled"),
+    "fp6": ("e2m3*float32", "FP6-LLM, arXiv 2401.14112, with 3 mantissa bits"),
+    "fp6_e3m2": ("e3m2*float32", "FP6-LLM, arXiv 2401.14112"),
+    "fp4": ("e2m1*float32", "LLM-FP4, arXiv 2310.16836"),
+    # one scale for a block
+    "mxfp8": ("e4m3@g32*e8m0~floor", _MX),
+    "mxfp8_e5m2": ("e5m2@g32*e8m0~floor", _MX),
+    "mxfp6": ("e2m3@g32*e8m0~floor", _MX),
+    "mxfp6_e3m2": ("e3m2@g32*e8m0~floor", _MX),
+    "mxfp4": ("e2m1@g32*e8m0~floor", _MX),
+    "mxint8": ("q1.6@g32*e8m0~floor", _MX),
+    "nvfp4": ("e2m1@g16*(e4m3*float32)", "NVIDIA, Pretraining LLMs with NVFP4, arXiv 2509.25149"),
+    "bfp8": ("q1.6@g16*e8m0~floor", "Wilkinson 1963; as MXINT8, in groups of 16"),
+    "bfp6": ("q1.4@g16*e8m0~floor", "as bfp8, of 6 bits"),
+    "bfp4": ("q1.2@g16*e8m0~floor", "as bfp8, of 4 bits"),
+    "msfp16": ("q1.6n@g16*e8m0~floor", _MSFP),
+    "msfp14": ("q1.4n@g16*e8m0~floor", _MSFP),
+    "msfp12": ("q1.2n@g16*e8m0~floor", _MSFP),
+    "bm8": ("e2m5finite@tile48x48*e8m0~floor", _BM),
+    "bm8_e4m3": ("e4m3finite@tile48x48*e8m0~floor", _BM),
+    "bm6": ("e2m3@tile48x48*e8m0~floor", _BM),
+    "bm4": ("e2m1@tile48x48*e8m0~floor", _BM),
+    # logarithmic
+    "log4": ("se3m0z*float32~log", "LogQuant, arXiv 1603.01025"),
+    "log5": ("se4m0z*float32~log", "LogQuant, arXiv 1603.01025"),
+    "blog4": ("se3m0z@g16*e8m0~floor~log", f"{_BM}, block log"),
+    "blog6": ("se5m0z@g16*e8m0~floor~log", f"{_BM}, block log"),
+    # tables
+    "nf4": ("nf4", "QLoRA, arXiv 2305.14314, appendix E"),
+    "nf4_double": ("nf4@g64*(e4m3@g256*float32)", "QLoRA, arXiv 2305.14314, section 3"),
+    "af4": ("af4", "arXiv 2306.06965; made for groups of 64"),
+    "posit8": ("posit8", _POSIT),
+    "posit6": ("posit6", _POSIT),
+    "posit4": ("posit4", _POSIT),
+    **{f"posit{n}es{es}": (f"posit{n}es{es}", f"{_POSIT}, with es = {es}") for n in (8, 6) for es in (0, 1)},
+    # groups of groups: blocks as in ggml, along the last axis
+    "q8_0": ("int8n@g32*float16~away", f"{_GGML}block_q8_0"),
+    "q4_0": ("int4@g32*float16~peak", f"{_GGML}block_q4_0"),
+    "q4_1": ("uint4@g32*float16-(float16)", f"{_GGML}block_q4_1"),
+    "q5_0": ("int5@g32*float16~peak", f"{_GGML}block_q5_0"),
+    "q5_1": ("uint5@g32*float16-(float16)", f"{_GGML}block_q5_1"),
+    "q2_k": ("uint2@g16*(uint4-zp@g16*float16)-(uint4-zp@g16*float16)", f"{_GGML}block_q2_K"),
+    "q3_k": ("int3@g16*(int6@g16*float16~peak)~peak", f"{_GGML}block_q3_K"),
+    "q4_k": ("uint4@g32*(uint6-zp@g8*float16)-(uint6-zp@g8*float16)", f"{_GGML}block_q4_K"),
+    "q5_k": ("uint5@g32*(uint6-zp@g8*float16)-(uint6-zp@g8*float16)", f"{_GGML}block_q5_K"),
+    "q6_k": ("int6@g16*(int8@g16*float16~peak)~peak", f"{_GGML}block_q6_K"),
+}
+"""The text form and the source of each."""
+
+SOURCES: dict[str, str] = {name: source for name, (_, source) in NAMED.items()}
 """Where each named format is defined."""
 
-
-def _named(name: str, text: str, source: str) -> Format:
-    SOURCES[name] = source
-    return Format.parse(text)
+FORMATS = Registry("format", {name: f"planish.formats.named:{name}" for name in NAMED})
 
 
-_ONNX = "ONNX QuantizeLinear"
-int2 = _named("int2", "int2", _ONNX)
-int3 = _named("int3", "int3", "as int4, of 3 bits")
-int4 = _named("int4", "int4", _ONNX)
-int5 = _named("int5", "int5", "as int8, of 5 bits")
-int6 = _named("int6", "int6", "as int8, of 6 bits")
-int7 = _named("int7", "int7", "int8 without overflow in 16-bit pairs: x86 vpmaddubsw")
-int8 = _named("int8", "int8", _ONNX)
-int16 = _named("int16", "int16", _ONNX)
-uint4 = _named("uint4", "uint4", _ONNX)
-uint8 = _named("uint8", "uint8", _ONNX)
-uint16 = _named("uint16", "uint16", _ONNX)
-ternary = _named("ternary", "int2n", "TWN, arXiv 1605.04711")
-
-float32 = _named("float32", "float32", "IEEE 754-2019, 3.6")
-tf32 = _named("tf32", "tf32", "NVIDIA A100 architecture white paper")
-float16 = _named("float16", "float16", "IEEE 754-2019, 3.6")
-bfloat16 = _named("bfloat16", "bfloat16", "RISC-V BF16 extensions, 1")
-e5m2 = _named("e5m2", "e5m2", "OCP OFP8 1.0, table 1")
-e4m3 = _named("e4m3", "e4m3", "OCP OFP8 1.0, table 1")
-e5m2fnuz = _named("e5m2fnuz", "e5m2fnuz", "arXiv 2206.02915")
-e4m3fnuz = _named("e4m3fnuz", "e4m3fnuz", "arXiv 2206.02915")
-e3m4 = _named("e3m4", "e3m4", "ml_dtypes float8_e3m4")
-e3m2 = _named("e3m2", "e3m2", "OCP MX 1.0, 5.3.2")
-e2m3 = _named("e2m3", "e2m3", "OCP MX 1.0, 5.3.2")
-e2m1 = _named("e2m1", "e2m1", "OCP MX 1.0, 5.3.3")
-fp8 = _named("fp8", "e4m3*float32", "OCP OFP8 1.0, scaled")
-fp8_e5m2 = _named("fp8_e5m2", "e5m2*float32", "OCP OFP8 1.0, scaled")
-
-mxfp8 = _named("mxfp8", "e4m3@g32*e8m0~floor", "OCP MX 1.0, table 1")
-mxfp8_e5m2 = _named("mxfp8_e5m2", "e5m2@g32*e8m0~floor", "OCP MX 1.0, table 1")
-mxfp6 = _named("mxfp6", "e2m3@g32*e8m0~floor", "OCP MX 1.0, table 1")
-mxfp6_e3m2 = _named("mxfp6_e3m2", "e3m2@g32*e8m0~floor", "OCP MX 1.0, table 1")
-mxfp4 = _named("mxfp4", "e2m1@g32*e8m0~floor", "OCP MX 1.0, table 1")
-mxint8 = _named("mxint8", "q1.6@g32*e8m0~floor", "OCP MX 1.0, table 1")
-nvfp4 = _named("nvfp4", "e2m1@g16*(e4m3*float32)", "NVIDIA, Pretraining LLMs with NVFP4, arXiv 2509.25149")
-nf4 = _named("nf4", "nf4", "QLoRA, arXiv 2305.14314, appendix E")
-
-FORMATS = Registry("format", {name: f"planish.formats.named:{name}" for name in SOURCES})
+@cache
+def __getattr__(name: str) -> Format:
+    if name not in NAMED:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return Format.parse(NAMED[name][0])
 
 
 def fixed(whole: int, frac: int, signed: bool = True, narrow: bool = False) -> Format:
@@ -64,7 +127,7 @@ def fixed(whole: int, frac: int, signed: bool = True, narrow: bool = False) -> F
 
 
 def get(format: Format | str) -> Format:
-    """A format from its name ("mxfp4"), its text form ("int4@g32*float16"), or itself.
+    """A format from its name, its text form, a name with changed fields ("mxfp4@g16~mse"), or itself.
 
     Raises:
         UnknownName: A plain word that is neither; names the nearest.
@@ -77,8 +140,10 @@ def get(format: Format | str) -> Format:
     if format in FORMATS:
         return FORMATS[format]
     try:
-        return Format.parse(format)
+        return text_form.read(format, Format, FORMATS)
     except OptionError as error:
-        if format.replace("_", "").isalnum() and error.where.startswith("element"):
-            raise UnknownName("format", format, FORMATS) from None
+        if error.where.startswith("element") and text_form.head(format) in error.what.split("'"):
+            head = text_form.head(format)
+            if head.replace("_", "").isalnum():
+                raise UnknownName("format", head, FORMATS, error.where) from None
         raise
