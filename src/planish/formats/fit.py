@@ -12,6 +12,7 @@ from torch import Tensor
 from planish.errors import DataError, OptionError
 from planish.formats.block import TENSOR
 from planish.formats.integer import Int
+from planish.formats.kernels import ranges
 from planish.formats.parameters import Given, Parameters, split
 from planish.formats.pow2 import Pow2
 from planish.formats.scaling import (
@@ -19,7 +20,6 @@ from planish.formats.scaling import (
     POWERS,
     SHRINK,
     clamp_scale_,
-    ranges,
     raw_scale,
     typical,
     zero_point,

@@ -117,20 +117,23 @@ class Float(Element):
     @override
     def to_codes(self, values: Tensor) -> Tensor:
         m, e = self.mantissa, self.exponent
-        magnitude = values.double().abs()
-        normal = (magnitude.view(torch.int64) >> (52 - m)) - ((1023 - self.bias) << m)
-        subnormal = magnitude.div(self.smallest).nan_to_num_().clamp_(max=2.0**m).long()
-        code = torch.where(magnitude < 2.0**self.emin, subnormal, normal)
-        code = torch.where(magnitude.isinf(), ((1 << e) - 1) << m, code)
-        negative = values.signbit()
+        wide = values.dtype == torch.float64
+        magnitude = values.abs() if wide else values.float().abs()
+        word, fraction, bias = (torch.int64, 52, 1023) if wide else (torch.int32, 23, 127)
+        code = (magnitude.view(word) >> (fraction - m)) - ((bias - self.bias) << m)
+        subnormal = magnitude < 2.0**self.emin
+        code = torch.where(subnormal, (magnitude / self.smallest).where(subnormal, 0.0).to(word), code)
+        negative, nan = values.signbit(), values.isnan()
         match self.specials:
             case "ieee":
-                code = torch.where(values.isnan(), (((1 << e) - 1) << m) | (1 << (m - 1)), code)
+                top = ((1 << e) - 1) << m
+                code = torch.where(magnitude.isinf(), top, code)
+                code = torch.where(nan, top | (1 << (m - 1)), code)
             case "fn":
-                code = torch.where(values.isnan(), (1 << (e + m)) - 1, code)
+                code = torch.where(nan, (1 << (e + m)) - 1, code)
             case "fnuz":
-                code, negative = torch.where(values.isnan(), 0, code), negative | values.isnan()
-        return (code | (negative.long() << (e + m))).to(self.code_dtype)
+                code, negative = torch.where(nan, 0, code), negative | nan
+        return (code | (negative.to(word) << (e + m))).to(self.code_dtype)
 
     @override
     def from_codes(self, codes: Tensor, dtype: torch.dtype) -> Tensor:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from planish.errors import DataError, OptionError
+from planish.formats import kernels
 from planish.formats import text as text_form
 from planish.formats.block import TENSOR, TOKEN, Block, channel, group
 from planish.formats.codes import Codes, joined, parted
@@ -190,31 +191,45 @@ class Format:
 
     # Numbers ---------------------------------------------------------------------------------------------------------
 
-    def cast(self, x: Tensor, parameters: Sequence[Tensor] | None = None, seed: int | None = None) -> Tensor:
+    def cast(
+        self,
+        x: Tensor,
+        parameters: Sequence[Tensor] | None = None,
+        seed: int | None = None,
+        out: Tensor | None = None,
+    ) -> Tensor:
         """The nearest tensor that this format can hold, bit for bit `decode(encode(x))`.
 
         Args:
             x: Any shape, floating point. float16 and bfloat16 are computed in float32, and so is the scale.
             parameters: From `parameters`; None computes them from `x`.
             seed: For stochastic rounding; None draws from torch's global generator.
+            out: Where the result goes, of the shape and type of `x`; it may be `x` itself.
 
         Returns:
-            A new tensor of the shape and type of `x`, without a gradient: that is what `planish::cast` adds.
+            `out`, or a new tensor of the shape and type of `x`, without a gradient: that is what `planish::cast` adds.
 
         Raises:
             DataError: `x` is not floating point.
             OptionError: The parameters are not those of this format, or do not fit `x`.
         """
         x = _real(x)
-        return self._cast(x, self._given(x, parameters), seed).to(x.dtype)
+        if kernel := kernels.for_(self, x, parameters):
+            return kernel.cast(x, parameters, out)
+        y = self._cast(x, self._given(x, parameters), seed).to(x.dtype)
+        return y if out is None else kernels.fitting(out, x).copy_(y)
 
     def encode(self, x: Tensor, parameters: Sequence[Tensor] | None = None, seed: int | None = None) -> Codes:
         """The integer codes of `x`; arguments and errors as for `cast`, and a DataError for a NaN scale."""
         x = _real(x)
-        given = self._given(x, parameters)
-        if parameters and any(p.isnan().any() for p in given):
+        if parameters and any(p.isnan().any() for p in parameters):
             raise DataError(f"a scale of {self} is NaN", "parameters")
-        return Codes(self._codes(x, given, seed), given, self, tuple(x.shape), x.dtype)
+        if kernel := kernels.for_(self, x, parameters):
+            codes, given = kernel.encode(x, parameters)
+        else:
+            given = self._given(x, parameters)
+            codes = self._codes(x, given, seed)
+        return Codes(codes, given, self, tuple(x.shape), x.dtype)
 
     def decode(self, codes: Codes) -> Tensor:
         """The numbers that codes stand for, in the type of the tensor that was encoded."""
@@ -280,6 +295,8 @@ class Format:
         return y.add_(self.residual._cast(left, split(self, parameters).residual, _next(seed)))
 
     def _quantize(self, x: Tensor, parameters: Parameters, seed: int | None, rescale: bool) -> Tensor:
+        if kernel := kernels.for_(self, x, parameters):
+            return kernel.quantize(x, parameters, rescale)
         block, kind, given = self.block or TENSOR, self._kind(x), split(self, parameters)
         generator = None if seed is None else torch.Generator(x.device).manual_seed(seed)
         if self.scale is None:
@@ -322,6 +339,8 @@ class Format:
         return joined(codes, self.element, above, self.residual).to(self.code_dtype)
 
     def _decoded(self, codes: Tensor, parameters: Parameters, kind: torch.dtype) -> Tensor:
+        if kernel := kernels.for_codes(self, codes, parameters, kind):
+            return kernel.decode(codes, parameters)
         block, given, above = self.block or TENSOR, split(self, parameters), None
         if self.residual is not None:
             codes, above = parted(codes, self.element, self.residual)

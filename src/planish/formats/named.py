@@ -14,24 +14,17 @@ from planish.formats.format import Format
 from planish.formats.integer import Int
 from planish.registry import Registry
 
-_ONNX, _MX, _OFP8 = "ONNX QuantizeLinear-21", "OCP MX 1.0, table 1", "OCP OFP8 1.0, table 1"
+_ONNX, _MX, _OFP8 = "ONNX QuantizeLinear", "OCP MX 1.0, table 1", "OCP OFP8 1.0, table 1"
 _GGML, _POSIT = "ggml-common.h, ", "Standard for Posit Arithmetic (2022), 3.4"
+_POWERS = (2, 4, 8, 16)
 _MSFP = "Microsoft floating point, NeurIPS 2020"
 _BM = "Block Minifloat, ICLR 2021"
 
 NAMED: dict[str, tuple[str, str]] = {
     # integers: symmetric, and affine where unsigned
-    "int2": ("int2", _ONNX),
-    **{f"int{bits}": (f"int{bits}", f"as int8, of {bits} bits") for bits in (3, 5, 6, *range(9, 16))},
-    "int4": ("int4", _ONNX),
+    **{f"int{n}": (f"int{n}", _ONNX if n in _POWERS else f"as int8, of {n} bits") for n in range(2, 17)},
     "int7": ("int7", "int8 without overflow in 16-bit pairs: x86 vpmaddubsw"),
-    "int8": ("int8", _ONNX),
-    "int16": ("int16", _ONNX),
-    "uint2": ("uint2", _ONNX),
-    **{f"uint{bits}": (f"uint{bits}", f"as uint8, of {bits} bits") for bits in (3, *range(5, 8), *range(9, 16))},
-    "uint4": ("uint4", _ONNX),
-    "uint8": ("uint8", _ONNX),
-    "uint16": ("uint16", _ONNX),
+    **{f"uint{n}": (f"uint{n}", _ONNX if n in _POWERS else f"as uint8, of {n} bits") for n in range(2, 17)},
     # one and two bits
     "binary": ("sign~away~mean", "XNOR-Net, arXiv 1603.05279, eq. 6"),
     "binary2": ("sign~away~mean&sign~away~mean", "HORQ, arXiv 1708.08687, of order 2"),
