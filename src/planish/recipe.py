@@ -21,7 +21,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import tomli_w
 
@@ -74,6 +74,22 @@ class Plan:
         return "\n".join(lines)
 
 
+class Kept(Protocol):
+    """The graphs after each pass of a recipe, as far as it was applied before; a pass is known by its place, from 0."""
+
+    def has(self, place: int) -> bool:
+        """Whether there is a graph after this pass and all before it."""
+        ...
+
+    def load(self, place: int) -> Graph:
+        """That graph."""
+        ...
+
+    def save(self, place: int, graph: Graph) -> None:
+        """Keep it."""
+        ...
+
+
 class Recipe:
     """An ordered list of passes.
 
@@ -95,20 +111,32 @@ class Recipe:
             raise OptionError("a recipe has one pass or more", "Recipe()", "Recipe(Quantize(weights='int8'))")
         self.steps, self.name = steps, name
 
-    def __call__(self, graph: Graph, data: Data | None = None, progress: Progress | None = None) -> Graph:
+    def __call__(
+        self,
+        graph: Graph,
+        data: Data | None = None,
+        progress: Progress | None = None,
+        kept: Kept | None = None,
+    ) -> Graph:
         """Apply the passes in order; `graph` is not changed.
 
         Args:
             graph: The graph to start from.
             data: Calibration data, re-iterable `(args, kwargs)`.
             progress: Called with (done, total, what); a pass counts 1,000, whatever its own steps.
+            kept: Graphs of an earlier application: this one goes on after the last of them.
 
         Raises:
             PlanishError: As the pass raised it, with the step it was in.
         """
-        for place, step in enumerate(self.steps):
+        known = [place for place in range(len(self.steps)) if kept and kept.has(place)]
+        if kept and known:
+            graph = kept.load(known[-1])
+        for place, step in list(enumerate(self.steps))[known[-1] + 1 if known else 0 :]:
             with _Step(place, step):
                 graph = step(graph, data, progress and _share(progress, place, len(self.steps), step))
+            if kept:
+                kept.save(place, graph)
         if progress:
             progress(1000 * len(self.steps), 1000 * len(self.steps), "")
         return graph

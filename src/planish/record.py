@@ -11,9 +11,9 @@ import json
 import os
 import platform
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from importlib import metadata
 from pathlib import Path
@@ -37,6 +37,7 @@ class Measurement:
         subject: Whose number it is ("eager fp32", "openvino int8"); empty when there is only one.
         where: Module path of the layer it belongs to; empty for the whole model.
         details: Anything else that is needed to read the number (threads, batch, engine, format…).
+        stage: The stage of the job that measured it; what repeats the stage replaces its rows.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Measurement:
     subject: str = ""
     where: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
+    stage: str = ""
 
     def __post_init__(self) -> None:
         if self.source not in get_args(Source):
@@ -123,9 +125,14 @@ class Run:
         except OSError as error:
             raise UserError(f"cannot write the run folder: {error.strerror}", str(path), "--run DIR") from error
 
-    def add(self, measurements: Measurement | Iterable[Measurement]) -> None:
-        """Append measurements and flush them to disk."""
-        rows = [measurements] if isinstance(measurements, Measurement) else list(measurements)
+    def add(self, measurements: Measurement | Iterable[Measurement], stage: str = "") -> None:
+        """Append measurements, as those of a stage, and flush them to disk.
+
+        Raises:
+            UserError: The disk refused; what was recorded before can still be read.
+        """
+        given = [measurements] if isinstance(measurements, Measurement) else measurements
+        rows = [replace(row, stage=stage) if stage else row for row in given]
         file = self.path / "measurements.jsonl"
         try:
             torn = file.exists() and not file.read_bytes().endswith(b"\n") and file.stat().st_size > 0
@@ -144,6 +151,17 @@ class Run:
         lines = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         return [row for row in map(_parse, lines) if row is not None]
 
+    def drop(self, *stages: str, names: Collection[str] = ()) -> None:
+        """Forget the measurements of these stages, or those of them that have one of these names.
+
+        Raises:
+            UserError: The disk refused; nothing was forgotten.
+        """
+        rows = self.measurements()
+        kept = [row for row in rows if row.stage not in stages or (names and row.name not in names)]
+        if len(kept) < len(rows):
+            self.write("measurements.jsonl", "".join(row.to_json() + "\n" for row in kept))
+
     def write(self, name: str, content: str | bytes) -> Path:
         """Write a file of the folder whole or not at all.
 
@@ -161,6 +179,10 @@ class Run:
                 draft.unlink(missing_ok=True)
             raise UserError(f"cannot write {name}: {error.strerror}", str(target), "free space on disk") from error
         return target
+
+    def remove(self, name: str) -> None:
+        """Delete a file of the folder, if it is there."""
+        (self.path / name).unlink(missing_ok=True)
 
     def read(self, name: str) -> str | None:
         """The text of a file of the folder, or None where there is none."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -52,6 +53,27 @@ def test_peaks_are_plausible_cached_and_reported(measured: tuple[Peaks, Path]) -
     assert {row.subject for row in rows if row.name == "peak"} == {"gemm f32", "gemm bf16", "gemm int8", "memory"}
     assert all(row.source == "measured" for row in rows)
     assert Peaks.from_json(found.to_json()) == found
+
+
+def test_measuring_again_never_lowers_a_peak(
+    measured: tuple[Peaks, Path], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    idle = replace(ROUND, gemm={**ROUND.gemm, "f32": Peak(9e9, "idle")}, overhead=9.0)
+    busy = replace(ROUND, memory=Peak(9e8, "triad"))
+    for one in (idle, busy):  # as many bursts as there are
+        monkeypatch.setattr("planish.analysis.peaks._measure", lambda _threads, one=one: one)
+        found = peaks(refresh=True)
+    assert (found.gemm["f32"], found.memory, found.overhead) == (Peak(9e9, "idle"), Peak(9e8, "triad"), 1e-6)
+    assert peaks() == found
+
+
+def test_a_peak_is_no_lower_than_what_was_seen() -> None:
+    raised = ROUND.raised({"f32": Peak(2e9, "linear of fc"), "int8": Peak(1e9, "slower"), "memory": Peak(3e8, "add")})
+    assert raised.gemm == {**ROUND.gemm, "f32": Peak(2e9, "linear of fc")}
+    assert raised.memory == Peak(3e8, "add")
+    row = next(row for row in raised.measurements() if row.subject == "gemm f32")
+    assert row.details["kernel"] == "linear of fc"
 
 
 def test_a_torn_cache_is_measured_again(measured: tuple[Peaks, Path], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,7 +21,7 @@ def test_an_artifact_starts_and_answers(tmp_path: Path) -> None:
     artifact = planish.build(planish.capture(model, (x,)), planish.Cpu(engine="openvino", seconds=0.1))
     artifact.save(tmp_path / "artifact")
     held = torch.ones(50_000_000)  # 200 MB of this process, which are not the artifact's
-    cold, peak = start(tmp_path / "artifact", (x,), subject=artifact.label, times=1)
+    [(cold, peak)] = start({artifact.label: tmp_path / "artifact"}, (x,), times=1)
     assert held.sum() > 0
     assert (cold.name, cold.unit, cold.subject) == ("cold_start", "s", "openvino fp32")
     assert 0.1 < cold.value < 120
@@ -31,6 +31,6 @@ def test_an_artifact_starts_and_answers(tmp_path: Path) -> None:
 
 def test_what_cannot_start(tmp_path: Path) -> None:
     with pytest.raises(OptionError, match=r"is no artifact|no such file"):
-        start(tmp_path / "nothing", (torch.ones(1),), times=1)
+        next(start({"a": tmp_path / "nothing"}, (torch.ones(1),), times=1))
     with pytest.raises(DataError, match="not a tensor"):
-        start(tmp_path, (3,))  # type: ignore[arg-type]
+        next(start({"a": tmp_path}, (3,)))  # type: ignore[arg-type]

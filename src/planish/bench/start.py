@@ -1,10 +1,10 @@
-"""Cold start and peak memory of an artifact, each in processes that have done nothing else."""
+"""Cold start and peak memory of a model, each in processes that have done nothing else."""
 
 from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from planish.errors import DataError
-from planish.measure import in_fresh_process
+from planish.measure import Fresh, in_fresh_process
 from planish.record import Measurement
 
 _IMPORT = """\
@@ -26,37 +26,36 @@ _ANSWER = (
 import sys
 inputs = load_file(sys.argv[2])
 torch.set_num_threads(1)
-artifact = planish.load(sys.argv[1])
+model = planish.load(sys.argv[1])
 places = sorted((name for name in inputs if name.isdigit()), key=int)
-artifact(*(inputs[name] for name in places), **{name: inputs[name] for name in inputs if not name.isdigit()})
+model(*(inputs[name] for name in places), **{name: inputs[name] for name in inputs if not name.isdigit()})
 """
 )
 
 
 def start(
-    folder: str | os.PathLike[str],
+    models: Mapping[str, str | os.PathLike[str]],
     args: Sequence[Tensor] = (),
     kwargs: Mapping[str, Tensor] | None = None,
     *,
-    subject: str = "chosen",
     times: int = 3,
-) -> tuple[Measurement, Measurement]:
+) -> Iterator[tuple[Measurement, Measurement]]:
     """What the first answer costs.
 
     Args:
-        folder: A saved artifact.
+        models: Label -> a saved artifact, or a graph (`.planish`), which PyTorch then runs eagerly.
         args: Tensors of one call.
         kwargs: Likewise, by keyword.
-        subject: The artifact's label.
-        times: Processes to start.
+        times: Processes to start for each.
 
-    Returns:
-        `cold_start`: seconds from the start of a process until it has imported Planish, loaded the artifact and
-        answered; the median, with the fastest and the slowest. `peak_memory`: bytes above a process that only imports.
+    Yields:
+        For each model, as soon as it is known: `cold_start`, seconds from the start of a process until it has imported
+        Planish, loaded the model and answered, the median, with the fastest and the slowest; and `peak_memory`, bytes
+        above a process that only imports.
 
     Raises:
         DataError: An input is no tensor.
-        OptionError: The artifact does not load or does not run; carries the end of what it printed.
+        OptionError: A model does not load or does not run; carries the end of what it printed.
     """
     inputs = {**{str(place): value for place, value in enumerate(args)}, **(kwargs or {})}
     for name, value in inputs.items():
@@ -68,21 +67,19 @@ def start(
         idle.write_text(_IMPORT)
         answer.write_text(_ANSWER)
         bare = in_fresh_process([str(idle)], times=1)[0]
-        runs = in_fresh_process([str(answer), str(folder), str(saved)], times=times)
-    seconds = [run.seconds for run in runs]
-    peaks = [run.peak_bytes - bare.peak_bytes for run in runs]
-    details = {"processes": times}
+        for label, path in models.items():
+            runs = in_fresh_process([str(answer), str(path), str(saved)], times=times)
+            yield _rows(label, runs, bare)
+
+
+def _rows(label: str, runs: Sequence[Fresh], bare: Fresh) -> tuple[Measurement, Measurement]:
+    def row(name: str, unit: str, values: list[float], details: dict[str, object]) -> Measurement:
+        spread = (min(values), max(values)) if len(values) > 1 else None
+        return Measurement(name, median(values), unit, "measured", spread, label, details=details)
+
+    details: dict[str, object] = {"processes": len(runs)}
+    above = {**details, "above": "a process that imports torch and planish"}
     return (
-        Measurement(
-            "cold_start", median(seconds), "s", "measured", (min(seconds), max(seconds)), subject, details=details
-        ),
-        Measurement(
-            "peak_memory",
-            median(peaks),
-            "B",
-            "measured",
-            (min(peaks), max(peaks)),
-            subject,
-            details={**details, "above": "a process that imports torch and planish"},
-        ),
+        row("cold_start", "s", [run.seconds for run in runs], details),
+        row("peak_memory", "B", [run.peak_bytes - bare.peak_bytes for run in runs], above),
     )

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
 
 from planish.cli.console import console, working
 from planish.record import Run
+
+if TYPE_CHECKING:
+    from planish.flow import Job
 
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name, directory, hub id, file, or file.py:function.")]
 RunDir = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Run folder [default: runs/MODEL].")]
@@ -18,23 +21,25 @@ RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", hel
 TargetName = Annotated[str, typer.Option("--target", metavar="NAME", help="See planish targets.")]
 Engine = Annotated[str | None, typer.Option(metavar="NAME", help="Force one engine [default: the fastest].")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads to build and time for.")]
+Batch = Annotated[int | None, typer.Option(min=1, help="Rows in a timed call [default: 1].")]
 Data = Annotated[str | None, typer.Option("--data", metavar="FILE.PY:FUNCTION", help="Replaces the task's data.")]
 Metric = Annotated[str | None, typer.Option("--metric", help="A name or file.py:function; replaces the task's metric.")]
 
 
-def demo(run: RunDir = None, threads: Threads = 1) -> None:
+def demo(run: RunDir = None, threads: Threads = 1, batch: Batch = None) -> None:
     """Run the main job on a real sentence encoder and real sentences, in a minute or two.
 
     MiniLM-L6: capture, analyze, quantize, build, measure, judge, report.
     """
     console.print("[bold]MiniLM-L6[/], a sentence encoder of 22.6 M parameters, judged on 500 human-rated sentences")
-    compress("minilm", run=run or Path("runs/demo"), threads=threads)
+    compress("minilm", run=run or Path("runs/demo"), threads=threads, batch=batch)
 
 
 def analyze(
     model: Model,
     run: RunDir = None,
     depth: Annotated[int, typer.Option(min=1, help="Levels of modules to show.")] = 2,
+    batch: Batch = None,
     trust: Trust = False,
 ) -> None:
     """Show where the time and the bytes of a model go.
@@ -45,13 +50,14 @@ def analyze(
     folder = run or _folder(model)
     with working(folder) as progress:
         progress(0, 0, "loading PyTorch and the model")
-        from planish import flow
-        from planish.analysis import peaks
+        from planish import analysis, flow
 
-        source = flow.resolve(model, trust)
+        source = flow.resolve(model, trust, batch=batch)
         record = Run(folder)
-        cost = flow.analyze(record, source, progress)
-    console.print(cost.table(depth, peaks()))
+        job = flow.analyze(record, source, progress)
+        table = analysis.analyze(source.graph, job.call.sizes).table(depth, analysis.peaks())
+    console.print(table)
+    _tell(job)
     _write_page(record)
     console.print(f"page {folder / 'report.html'}", style="dim")
 
@@ -63,6 +69,7 @@ def compress(
     target: TargetName = "cpu",
     engine: Engine = None,
     threads: Threads = 1,
+    batch: Batch = None,
     data: Data = None,
     metric: Metric = None,
     trust: Trust = False,
@@ -78,10 +85,11 @@ def compress(
         from planish import flow
 
         chosen = flow.read_recipe(recipe)
-        built = flow.choose_target(target, engine, threads)
-        source = flow.resolve(model, trust, data, metric)
+        built = flow.choose_target(target, engine, threads, batch)
+        source = flow.resolve(model, trust, data, metric, batch)
         record = Run(folder)
-        flow.compress(record, source, chosen, built, progress)
+        job = flow.compress(record, source, chosen, built, progress)
+    _tell(job)
     _finish(record)
 
 
@@ -91,6 +99,7 @@ def build(
     target: TargetName = "cpu",
     engine: Engine = None,
     threads: Threads = 1,
+    batch: Batch = None,
     trust: Trust = False,
 ) -> None:
     """Build a model for a target as it is, without a recipe.
@@ -103,23 +112,28 @@ def build(
         progress(0, 0, "loading PyTorch and the model")
         from planish import flow
 
-        built = flow.choose_target(target, engine, threads)
-        source = flow.resolve(model, trust)
+        built = flow.choose_target(target, engine, threads, batch)
+        source = flow.resolve(model, trust, batch=batch)
         record = Run(folder)
-        flow.build(record, source, built, progress)
+        job = flow.build(record, source, built, progress)
+    _tell(job)
     _finish(record)
 
 
-def bench(run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with an artifact.")]) -> None:
-    """Time the artifact of a run once more.
+def bench(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with an artifact.")],
+    batch: Annotated[int | None, typer.Option(min=1, help="Rows in a timed call [default: as before].")] = None,
+) -> None:
+    """Time the artifact of a run once more, in turn with all that it was raced against.
 
     planish bench runs/demo
+    planish bench runs/demo --batch 8
     """
     with working(run) as progress:
         progress(0, 0, "loading the artifact")
         from planish import flow
 
-        record = flow.bench(run, progress)
+        record = flow.bench(run, progress, batch)
     _finish(record)
 
 
@@ -142,6 +156,14 @@ def report(
 def _folder(model: str) -> Path:
     """`runs/` and the model's last word: "minilm", "make" of `file.py:make`, "small" of `small.planish`."""
     return Path("runs") / (Path(model.rpartition(":")[2]).stem or "model")
+
+
+def _tell(job: Job) -> None:
+    """What was taken from the folder instead of being done again, and what else there is to know."""
+    if job.reused:
+        console.print(f"kept from before: {', '.join(job.reused)}", style="dim")
+    for note in job.notes:
+        console.print(note, style="yellow", markup=False)
 
 
 def _finish(run: Run) -> None:

@@ -29,14 +29,14 @@ def default_recipe(graph: Graph) -> Recipe:
     return Recipe(*steps, name="int8")
 
 
-def choose_target(name: str, engine: str | None = None, threads: int = 1, batch: int | None = 1) -> Target:
+def choose_target(name: str, engine: str | None = None, threads: int = 1, batch: int | None = None) -> Target:
     """A target by name with the options of a command line.
 
     Raises:
         UnknownName: Nobody registered the target or the engine.
         OptionError: The target does not take the options.
     """
-    given = {"threads": threads, "batch": batch, "engine": engine}
+    given = {"threads": threads, "batch": batch or 1, "engine": engine}  # a batch that is fixed stays as it is
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     try:
         return targets[name](**options)

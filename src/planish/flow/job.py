@@ -1,25 +1,30 @@
-"""The main job, in stages: analyze, compress, build, measure, judge. Each leaves its numbers in the run folder.
+"""The main job, in stages: analyze, compress, build, judge, start. Each leaves its numbers in the run folder.
 
-Every row is on disk as soon as it is known, so that an interrupted run can be read; the same command then takes the
-analysis of the unchanged model from the folder instead of repeating it.
+Every row is on disk as soon as it is known, so that an interrupted run can be read; the same command then goes on after
+the last stage that was finished, and a changed one repeats what depends on the change.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import json
 from collections.abc import Callable
-from pathlib import Path
+from functools import cached_property
 
 from planish import analysis
-from planish.errors import DataError, UserError
+from planish.errors import DataError
+from planish.flow import keys, stages
+from planish.flow.batch import call_of
 from planish.flow.choices import default_recipe
+from planish.flow.kept import KeptGraphs, keep
+from planish.flow.rows import bits, model_rows, observed
 from planish.flow.source import Source
+from planish.flow.start import starts
 from planish.flow.verbs import load
 from planish.graph import Graph
+from planish.models.task import Task
 from planish.recipe import Recipe
-from planish.record import Measurement, Run, environment
+from planish.record import Run, environment
 from planish.targets import Artifact, Target
 
 Progress = Callable[[int, int, str], None]
@@ -28,17 +33,168 @@ SENSITIVITY_ITEMS = 1
 SEED = 0
 
 
-def analyze(run: Run, source: Source, progress: Progress) -> analysis.Cost:
+class Job:
+    """One command at work on one run folder.
+
+    Args:
+        run: The folder; what was finished in it and still holds is not repeated.
+        source: The model with its task.
+        progress: Called with (done, total, what).
+
+    Attributes:
+        notes: What the user should know besides the numbers.
+    """
+
+    def __init__(self, run: Run, source: Source, progress: Progress) -> None:
+        self.run, self.source, self.progress = run, source, progress
+        self.stages = stages.Stages(run)
+        self.call = call_of(source.graph, source.batch)
+        self.notes: list[str] = []
+
+    @property
+    def reused(self) -> list[str]:
+        """Stages taken from the folder."""
+        found = [name for name in self.stages.reused if name not in (stages.MODEL, stages.CAPTURE)]
+        return [name for name in found if not (stages.RECIPE in found and name.startswith("step "))]
+
+    @cached_property
+    def graph_key(self) -> str:
+        """Of the model as it was captured."""
+        return keys.graph_key(self.source.graph)
+
+    @cached_property
+    def data_key(self) -> str:
+        """Of the calibration data, every item of which is read and checked for it."""
+        task = self.source.task
+        return keys.data_key(task.calibration) if task else ""
+
+    def begin(self, keep_graph: bool = True) -> None:
+        """Write what the run is about. A folder of another model is emptied of that model's numbers."""
+        graph = self.source.graph
+        key = keys.key(self.graph_key, self.source.name)
+        self.run.write("environment.json", json.dumps(environment(seed=SEED), indent=2) + "\n")
+        if not self.stages.has(stages.MODEL, key):
+            with self.stages.doing(stages.MODEL, key) as add:
+                self.run.write("graph.txt", f"{graph}\n")
+                add(model_rows(self.source))
+        if keep_graph and not self.stages.has(stages.CAPTURE, key):
+            self.notes += keep(self.stages, stages.CAPTURE, key, stages.CAPTURED, graph)
+
+    def without_recipe(self) -> None:
+        """Forget the recipe that a compression left in the folder, and what was built by it."""
+        if self.stages.knows(stages.RECIPE):
+            self.stages.forget(stages.RECIPE)
+        self.run.remove("recipe.toml")
+
+    def analyze(self) -> None:
+        """Cost, roofline and measured time of every operation of the unchanged model."""
+        graph, sizes = self.source.graph, self.call.sizes
+        key = keys.key(self.graph_key, sizes, keys.running())
+        if self.stages.has(stages.ANALYSIS, key):
+            return
+        with self.stages.doing(stages.ANALYSIS, key) as add:
+            cost = analysis.analyze(graph, sizes)
+            self.progress(0, 0, "measuring what this machine can do")
+            peaks = analysis.peaks()
+            told = _named(self.progress, "timing each operation")
+            call = (self.call.args, self.call.kwargs)
+            profile = analysis.profile(graph, call, progress=told, threads=peaks.threads)  # as the peaks were measured
+            peaks = peaks.raised(observed(cost, profile))
+            add([*peaks.measurements(), *cost.measurements(peaks), *profile.measurements()])
+
+    def sensitivity(self, task: Task) -> None:
+        """What each layer loses in each format, on the first items of the calibration data."""
+        key = keys.key(self.graph_key, self.data_key, SENSITIVITY_FORMATS, SENSITIVITY_ITEMS, keys.computing())
+        if self.stages.has(stages.SENSITIVITY, key):
+            return
+        with self.stages.doing(stages.SENSITIVITY, key) as add:
+            data = [(item[0], item[1]) for item in itertools.islice(task.calibration, SENSITIVITY_ITEMS)]
+            told = _named(self.progress, "sensitivity of each layer")
+            add(analysis.sensitivity(self.source.graph, data, SENSITIVITY_FORMATS, progress=told).measurements())
+
+    def apply(self, recipe: Recipe, task: Task) -> tuple[str, Callable[[], Graph]]:
+        """Apply a recipe from its first step that is not in the folder.
+
+        Returns:
+            The key of what comes out, and a function that gives it.
+        """
+        kept = KeptGraphs(self.stages, recipe, self.graph_key, self.data_key)
+        told = _named(self.progress, "compressing")
+
+        def small() -> Graph:
+            return recipe(self.source.graph, data=task.calibration, progress=told, kept=kept)
+
+        if not self.stages.has(stages.RECIPE, kept.key):
+            with self.stages.doing(stages.RECIPE, kept.key) as add:
+                self.run.write("recipe.toml", recipe.to_toml())
+                graph = small()
+                add(bits(graph))
+            self.stages.keep_graphs([stages.CAPTURED, *kept.files])
+            self.notes += kept.notes
+            return kept.key, lambda: graph
+        return kept.key, small
+
+    def build(self, graph_key: str, graph: Callable[[], Graph], target: Target) -> None:
+        """Build for the target; every engine that takes the graph is checked and raced there."""
+        key = keys.key(graph_key, self.graph_key, self.data_key, repr(target), keys.running())
+        if self.stages.has(stages.BUILD, key):
+            return
+        task, folder = self.source.task, self.run.path / stages.ARTIFACT
+        data = task.calibration if task and task.calibration else None
+        small = graph()
+        with self.stages.doing(stages.BUILD, key, stages.ARTIFACT) as add:
+            self.artifact = target.build(
+                small, data=data, original=self.source.graph, folder=folder, progress=self.progress
+            )
+            add(self.artifact.measurements)
+
+    def judge(self) -> None:
+        """The quality of the original and of the artifact, where the task has data to judge on."""
+        task = self.source.task
+        if task is None or not task.evaluation:
+            return
+        described = getattr(task.evaluation, "description", "its data")
+        judged = keys.judge_key(task)
+        artifact = keys.folder_key(self.run.path / stages.ARTIFACT)
+        for place, (name, key) in enumerate({stages.ORIGINAL: self.graph_key, stages.CHOSEN: artifact}.items()):
+            key = keys.key(key, judged, keys.running())
+            if self.stages.has(name, key):
+                continue
+            subject = "original" if name == stages.ORIGINAL else "chosen"
+            self.progress(place, 2, f"judging the {subject} model on {described}")
+            with self.stages.doing(name, key) as add:
+                add(task.judge(None if subject == "original" else self.artifact, subject))
+
+    def start(self, target: Target) -> None:
+        """Cold start and peak memory of the artifact, of the best fp32 engine and of eager PyTorch."""
+        key = keys.key(keys.folder_key(self.run.path / stages.ARTIFACT), self.graph_key, repr(target), keys.running())
+        if self.stages.has(stages.START, key):
+            return
+        with self.stages.doing(stages.START, key) as add:
+            for rows in starts(self.run, self.source.task, self.source.graph, target, self.call, self.progress):
+                add(rows)
+
+    @cached_property
+    def artifact(self) -> Artifact:
+        """What was built, from the folder."""
+        loaded = load(self.run.path / stages.ARTIFACT)
+        assert not isinstance(loaded, Graph), "a folder is an artifact"
+        return loaded
+
+
+def analyze(run: Run, source: Source, progress: Progress) -> Job:
     """Count what the model costs, and time each of its operations."""
-    _begin(run, source)
-    return _analyze(run, source, progress)
+    job = Job(run, source, progress)
+    job.begin(keep_graph=False)
+    job.analyze()
+    return job
 
 
-def compress(run: Run, source: Source, recipe: Recipe | None, target: Target, progress: Progress) -> Artifact:
+def compress(run: Run, source: Source, recipe: Recipe | None, target: Target, progress: Progress) -> Job:
     """Make a model smaller and faster, and prove it: the whole main job.
 
     Args:
-        run: The folder; an analysis of the same model in it is not repeated.
+        run: The folder; what was finished in it by the same arguments is not repeated.
         source: The model with its task.
         recipe: What to do to it; None takes 8-bit weights and activations.
         target: What to build it for.
@@ -48,127 +204,33 @@ def compress(run: Run, source: Source, recipe: Recipe | None, target: Target, pr
         DataError: There is no calibration data.
         EngineError: No engine of the target takes the result.
     """
-    if source.task is None or not source.task.calibration:
+    task = source.task
+    if task is None or not task.calibration:
         raise DataError("there is no data to calibrate on", source.name, "file.py:function that returns a planish.Task")
     chosen = recipe or default_recipe(source.graph)
     chosen.plan(source.graph)  # a selector that matches nothing is said now, not in a minute
-    known = _is_analyzed(run, source)
-    _begin(run, source)
-    run.write("recipe.toml", chosen.to_toml())
-    if not known:
-        _analyze(run, source, progress)
-        _sensitivity(run, source, progress)
-    small = chosen(source.graph, data=source.task.calibration, progress=_named(progress, "quantizing"))
-    run.add(_bits(small))
-    return _build(run, source, small, target, progress)
+    job = Job(run, source, progress)
+    _ = job.data_key  # data that is not right is said now, too
+    job.begin()
+    job.analyze()
+    job.sensitivity(task)
+    key, small = job.apply(chosen, task)
+    job.build(key, small, target)
+    job.judge()
+    job.start(target)
+    return job
 
 
-def build(run: Run, source: Source, target: Target, progress: Progress) -> Artifact:
+def build(run: Run, source: Source, target: Target, progress: Progress) -> Job:
     """Build a model as it is, and judge what comes out."""
-    _begin(run, source)
-    return _build(run, source, source.graph, target, progress)
-
-
-def bench(run_path: Path, progress: Progress) -> Run:
-    """Time the artifact of a run once more, and record it.
-
-    Raises:
-        UserError: The folder has no artifact.
-    """
-    folder = run_path / "artifact"
-    if not folder.is_dir():
-        raise UserError("there is no artifact to time", str(folder), "planish compress MODEL --run DIR makes one")
-    artifact = load(folder)
-    if isinstance(artifact, Graph):
-        raise UserError("this is a graph, not an artifact", str(folder))
-    progress(0, 0, "timing the artifact")
-    run = Run(run_path)
-    run.add(artifact.measure())
-    return run
-
-
-def _build(run: Run, source: Source, graph: Graph, target: Target, progress: Progress) -> Artifact:
-    task, folder = source.task, run.path / "artifact"
-    data = task.calibration if task and task.calibration else None
-    artifact = target.build(graph, data=data, original=source.graph, folder=folder, progress=progress)
-    run.add(artifact.measurements)
-    if task is not None and task.evaluation:
-        for place, (subject, model) in enumerate({"original": None, "chosen": artifact}.items()):
-            progress(place, 2, f"judging the {subject} model on {getattr(task.evaluation, 'description', 'its data')}")
-            run.add(task.judge(model, subject))
-    return artifact
-
-
-def _begin(run: Run, source: Source) -> None:
-    """Write what the run is about: the environment, the graph as text, and the model's row."""
-    graph, task = source.graph, source.task
-    parameters = sum(graph.tensors[name].numel() for name in graph.parameter_names)
-    details = {"task": task.description if task else "", "family": task.family if task else "", "key": _key(graph)}
-    run.write("environment.json", json.dumps(environment(seed=SEED), indent=2) + "\n")
-    run.write("graph.txt", f"{graph}\n")
-    run.add(Measurement("model", parameters, "1", "exact", subject=source.name, details=details))
-    run.add(Measurement("size", _bytes(graph), "B", "exact", subject="original"))
-
-
-def _analyze(run: Run, source: Source, progress: Progress) -> analysis.Cost:
-    """Cost, roofline and measured time of every operation of the unchanged model."""
-    graph = source.graph
-    cost = analysis.analyze(graph)
-    progress(0, 0, "measuring what this machine can do")
-    peaks = analysis.peaks()
-    run.add(peaks.measurements())
-    run.add(cost.measurements(peaks))
-    told = _named(progress, "timing each operation")
-    run.add(analysis.profile(graph, progress=told, threads=peaks.threads).measurements())  # to compare with the peaks
-    return cost
-
-
-def _sensitivity(run: Run, source: Source, progress: Progress) -> None:
-    """What each layer loses in each format, on the first items of the calibration data."""
-    if source.task is None or not source.task.calibration:
-        return
-    data = [(item[0], item[1]) for item in itertools.islice(source.task.calibration, SENSITIVITY_ITEMS)]
-    named = _named(progress, "sensitivity of each layer")
-    run.add(analysis.sensitivity(source.graph, data, SENSITIVITY_FORMATS, progress=named).measurements())
-
-
-def _is_analyzed(run: Run, source: Source) -> bool:
-    """Whether the folder holds a whole analysis of this very graph, made on this machine."""
-    rows = run.measurements()
-    keys = [row.details.get("key") for row in rows if row.name == "model"]
-    done = {row.name for row in rows}
-    return bool(keys) and keys[-1] == _key(source.graph) and {"node_time", "sensitivity"} <= done
-
-
-def _bits(graph: Graph) -> list[Measurement]:
-    """`weight_bits` and `activation_bits` of every layer with a weight; what is not cast has the bits of its dtype."""
-    rows = []
-    for node in graph.nodes:
-        if node.weight is None:
-            continue
-        details = {"node": node.name, "op": node.op, "type": node.module_type}
-        for name, operand in (("weight_bits", node.weight), ("activation_bits", node.input)):
-            if operand is None or operand.dtype is None or not operand.dtype.is_floating_point:
-                continue
-            form = operand.format
-            width = form.bits if form else operand.dtype.itemsize * 8
-            label = str(form) if form else str(operand.dtype).removeprefix("torch.")
-            rows.append(
-                Measurement(name, width, "bit", "exact", None, "chosen", node.path, {**details, "format": label})
-            )
-    return rows
+    job = Job(run, source, progress)
+    job.begin()
+    job.without_recipe()
+    job.build(job.graph_key, lambda: source.graph, target)
+    job.judge()
+    job.start(target)
+    return job
 
 
 def _named(progress: Progress, what: str) -> Progress:
     return lambda done, total, now: progress(done, total, f"{what}: {now}" if now else what)
-
-
-def _bytes(graph: Graph) -> int:
-    tensors = {tensor.data_ptr(): tensor for name, tensor in graph.tensors.items() if name in graph.parameter_names}
-    return sum(tensor.numel() * tensor.element_size() for tensor in tensors.values())
-
-
-def _key(graph: Graph) -> str:
-    """Tells one graph from another by its operations and its weights' sums."""
-    sums = [f"{name} {float(tensor.detach().double().sum())!r}" for name, tensor in sorted(graph.tensors.items())]
-    return hashlib.sha256("\n".join([str(graph), *sums]).encode()).hexdigest()[:16]

@@ -16,6 +16,7 @@ from torch import fx
 from torch.utils import _pytree as pytree
 
 from planish.errors import DataError, ModelError, OptionError, PlanishError, UnknownName, UntrustedFile
+from planish.flow.batch import call_of
 from planish.frontends import capture
 from planish.graph import Graph
 from planish.models import factory, models, pretrained
@@ -34,14 +35,22 @@ class Source:
         name: For reports and for the default run folder.
         graph: The captured model.
         task: Its data and metric; None for a file that holds a graph only.
+        batch: Rows of a call that is timed; None takes 1 where the batch varies.
     """
 
     name: str
     graph: Graph
     task: Task | None = None
+    batch: int | None = None
 
 
-def resolve(model: str, trust: bool = False, data: str | None = None, metric: str | None = None) -> Source:
+def resolve(
+    model: str,
+    trust: bool = False,
+    data: str | None = None,
+    metric: str | None = None,
+    batch: int | None = None,
+) -> Source:
     """Load and capture a MODEL.
 
     Args:
@@ -51,8 +60,10 @@ def resolve(model: str, trust: bool = False, data: str | None = None, metric: st
         data: `file.py:function` that replaces the task's data; it returns a re-iterable, used for calibration and
             evaluation both, or a dict with any of "calibration", "evaluation" and "validation".
         metric: The name of a metric, or `file.py:function` that judges as `metric(callable, data) -> Measurement`.
+        batch: Rows of a call that is timed; None takes 1 where the batch varies.
 
     Raises:
+        OptionError: A batch is asked of a model whose batch is fixed.
         ModelError: It cannot be read or captured, or is of a kind that this version does not take.
         UntrustedFile: It could run code.
         UnknownName: It is none of these.
@@ -63,9 +74,12 @@ def resolve(model: str, trust: bool = False, data: str | None = None, metric: st
             raise OptionError(
                 "a saved graph has no model to judge it by", model, "file.py:function takes --data and --metric"
             )
-        return Source(Path(model).stem, loaded)
+        call_of(loaded, batch)
+        return Source(Path(model).stem, loaded, None, batch)
     task = _with_data(loaded, data, metric)
-    return Source(task.name, capture(task.model, (task.args, task.kwargs), dynamic=task.dynamic, training=False), task)
+    graph = capture(task.model, (task.args, task.kwargs), dynamic=task.dynamic, training=False)
+    call_of(graph, batch)  # a batch that cannot be is said now
+    return Source(task.name, graph, task, batch)
 
 
 def _load(model: str, trust: bool) -> Task | Graph:

@@ -117,7 +117,7 @@ class Cpu:
             raise EngineError(f"no engine can run this graph: {reasons}", "the CPU target", "target.unsupported(graph)")
         baselines: dict[str, CpuArtifact] = {}
         for name, engine in engines.items():
-            if original is None:
+            if original is None or original is graph:
                 break
             tell(next(done), steps, f"compiling the original for {name}")
             baselines.update(self._try(name, engine, original, options, [call], []))

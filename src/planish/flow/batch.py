@@ -1,0 +1,63 @@
+"""One call of a model with a batch of the user's choice."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils import _pytree as pytree
+
+from planish.errors import OptionError
+from planish.graph import Graph
+
+
+@dataclass(frozen=True)
+class Call:
+    """Inputs for one call, and the sizes that they give the graph.
+
+    Attributes:
+        args: By position.
+        kwargs: By keyword.
+        sizes: The batch, under the name that the graph has for it; empty where its batch does not vary.
+    """
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    sizes: dict[str, int]
+
+    @property
+    def tensors(self) -> tuple[tuple[Tensor, ...], dict[str, Tensor]] | None:
+        """The inputs, if all of them are plain tensors: such a call can be handed to another process."""
+        if all(isinstance(value, Tensor) for value in (*self.args, *self.kwargs.values())):
+            return self.args, self.kwargs
+        return None
+
+
+def call_of(graph: Graph, batch: int | None = None) -> Call:
+    """The example inputs with `batch` rows: those of the example, repeated or cut.
+
+    Args:
+        graph: The graph.
+        batch: Rows; None takes 1 where the batch varies, and the example's own where it does not.
+
+    Raises:
+        OptionError: A batch is asked of a model whose batch is fixed.
+    """
+    axes = [node.shape[0] if isinstance(node.value, Tensor) and node.shape else None for node in graph.inputs]
+    names = {str(axis) for axis in axes if isinstance(axis, str)} & set(graph.symbols.values())
+    if batch is not None and not names:
+        raise OptionError(
+            "the model's batch is fixed: no first axis of its inputs varies",
+            "--batch",
+            'Task(..., dynamic={"input": {0: "batch"}})',
+        )
+    rows, remaining = batch or 1, iter(axes)
+
+    def resized(leaf: object) -> object:
+        varies = next(remaining) in names
+        return leaf[torch.arange(rows) % leaf.shape[0]] if varies and isinstance(leaf, Tensor) else leaf
+
+    args, kwargs = pytree.tree_map(resized, graph.example)
+    return Call(args, kwargs, dict.fromkeys(sorted(names), rows))
