@@ -246,7 +246,8 @@ class Format:
         if self.residual is not None:
             return self.residual._inside(x - self._first(x, parameters), given.residual)
         parts = self._scaled(block.split(x), given, x.shape)
-        low, high = self.element.minimum, self.element.maximum
+        slack = self.element.maximum * 2.0**-21  # the largest number, divided by its own scale, is off by an ulp or two
+        low, high = self.element.minimum - slack, self.element.maximum + slack
         if given.zero is None:
             return block.join((parts >= low) & (parts <= high), x.shape)
         zero = block.spread(given.zero, x.shape).to(parts.dtype)
@@ -295,7 +296,7 @@ class Format:
         return y.add_(self.residual._cast(left, split(self, parameters).residual, _next(seed)))
 
     def _quantize(self, x: Tensor, parameters: Parameters, seed: int | None, rescale: bool) -> Tensor:
-        if kernel := kernels.for_(self, x, parameters):
+        if kernel := kernels.for_element(self, x, parameters):
             return kernel.quantize(x, parameters, rescale)
         block, kind, given = self.block or TENSOR, self._kind(x), split(self, parameters)
         generator = None if seed is None else torch.Generator(x.device).manual_seed(seed)

@@ -79,7 +79,8 @@ def clamp_scale_(scale: Tensor, element: Element) -> Tensor:
     """Finite scales that are not zero; of a float32 scale only the normal ones, so that an engine that flushes
     subnormal numbers does not divide by zero. The lowest power of two of E8M0 stays, as OCP MX wants it."""
     smallest = element.smallest if element.smallest >= 2.0**-127 else 2.0**-126
-    return scale.clamp_(smallest, element.maximum)
+    scale = scale.clamp_(smallest, element.maximum)
+    return scale.masked_fill_(scale.isnan(), torch.nan)  # of one sign, as codes show it
 
 
 def zero_point(low: Tensor, scale: Tensor, element: Int, dtype: Int) -> Tensor:

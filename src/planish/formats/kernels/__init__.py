@@ -1,0 +1,83 @@
+"""Number formats at the speed of memory, where a kernel exists: C++ on the CPU, Triton on CUDA.
+
+The torch code of `planish.formats` is the definition; a kernel gives the same bits, and where there is none (no
+compiler, float64, stochastic rounding, a user's own element class, traced or wrapped tensors) torch computes.
+"""
+
+# ruff: noqa: A002  (`format` is the word for it everywhere else)
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+from torch.nn import Parameter
+
+from planish.formats.block import Block
+from planish.formats.kernels.cpu import CpuKernel, fitting, run_ranges
+from planish.formats.kernels.describe import arrange, element_struct
+from planish.formats.kernels.library import library
+from planish.formats.scaling import ranges as torch_ranges
+
+if TYPE_CHECKING:
+    from planish.formats.format import Format
+
+__all__ = ["fitting", "for_", "for_codes", "library", "ranges"]
+
+_REAL = (torch.float32, torch.bfloat16, torch.float16)
+
+
+def for_(format: Format, x: Tensor, parameters: Sequence[Tensor] | None = None) -> CpuKernel | None:
+    """The kernel that computes this format for these tensors; None where torch does.
+
+    Raises:
+        OptionError: The block does not fit `x`.
+    """
+    return for_element(format, x, parameters or ()) if format.residual is None else None
+
+
+def for_element(format: Format, x: Tensor, parameters: Sequence[Tensor]) -> CpuKernel | None:
+    """As `for_`, for a format whose residual, if it has one, is left to the caller."""
+    ours = x.dtype in _REAL and x.numel() and _are_ours(x, *parameters)
+    kernel = _cpu(format) if ours else None
+    return kernel if kernel and arrange(kernel.block, tuple(x.shape)) else None
+
+
+def for_codes(format: Format, codes: Tensor, parameters: Sequence[Tensor], kind: torch.dtype) -> CpuKernel | None:
+    """The kernel that decodes; None where torch does."""
+    kernel = _cpu(format) if format.residual is None and kind == torch.float32 else None
+    if kernel is None or not kernel.decodes or not _are_ours(codes, *parameters):
+        return None
+    return kernel if codes.numel() and arrange(kernel.block, tuple(codes.shape)) else None
+
+
+def ranges(x: Tensor, block: Block, both: bool) -> tuple[Tensor, Tensor]:
+    """As `planish.formats.scaling.ranges`, which computes where there is no kernel."""
+    compiled = library() if x.dtype in _REAL and x.numel() and _are_ours(x) else None
+    arrangement = arrange(block, tuple(x.shape)) if compiled else None
+    if compiled and arrangement and arrangement.in_runs:
+        return run_ranges(compiled, x.float().contiguous(), arrangement.struct, arrangement.shape, both)
+    return torch_ranges(x, block, both)
+
+
+def _are_ours(*tensors: Tensor) -> bool:
+    """Whether they are memory of this process, and nobody else follows what happens to them."""
+    return all(map(_is_plain, tensors)) and not (torch.compiler.is_compiling() or torch._C._len_torch_dispatch_stack())
+
+
+def _is_plain(x: Tensor) -> bool:
+    return (
+        type(x) in (Tensor, Parameter)
+        and x.device.type == "cpu"
+        and x.layout == torch.strided
+        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
+    )
+
+
+@lru_cache(maxsize=1024)
+def _cpu(format: Format) -> CpuKernel | None:
+    element = element_struct(format) if format.offset is None else None
+    compiled = library() if element is not None else None
+    return CpuKernel(compiled, format, element) if compiled and element else None

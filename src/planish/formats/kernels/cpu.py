@@ -1,0 +1,274 @@
+"""One format on the CPU, by the C++ kernels: the same bits as the torch definition, in one pass over memory."""
+
+# ruff: noqa: A002  (`format` is the word for it everywhere else)
+from __future__ import annotations
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import cached_property
+from typing import TYPE_CHECKING, cast
+
+import torch
+from torch import Tensor
+
+from planish.errors import OptionError
+from planish.formats.block import TENSOR
+from planish.formats.integer import Int
+from planish.formats.kernels.describe import (
+    Arrangement,
+    BlocksStruct,
+    ElementStruct,
+    RuleStruct,
+    ScalesStruct,
+    arrange,
+    element_struct,
+    one_run,
+)
+from planish.formats.parameters import Parameters, split
+from planish.formats.rounding import Rounding
+from planish.formats.scaling import raw_scale
+
+if TYPE_CHECKING:
+    from planish.formats.format import Format
+
+_BY_RANGE: dict[str, Rounding | None] = {"absmax": None, "floor": "down", "ceil": "up"}  # and how the scale is rounded
+TYPES = {torch.float32: 0, torch.uint8: 1, torch.int8: 1, torch.int16: 2, torch.int32: 3}
+LONGEST = 1 << 14  # a run that is still in the cache when it is read again: PIECE of formats.cpp
+LISTED = 16  # bits of codes that are decoded by a table of all
+_LARGEST = torch.finfo(torch.float32).max
+_ONE = torch.ones(())
+
+
+class CpuKernel:
+    """The kernels of one format. Tensors are float32, bfloat16 or float16, strided, not empty, and on the CPU."""
+
+    def __init__(self, library: ctypes.CDLL, format: Format, element: ElementStruct) -> None:
+        self.library, self.format, self.element = library, format, element
+        self.block = format.block or TENSOR
+        self.both_ends = format.is_affine or format.element.minimum >= 0
+        self.scale_element, self.rule = self._rule()
+
+    @cached_property
+    def table(self) -> Tensor | None:
+        """The number of each code; None for integers, whose code says it."""
+        element = self.format.element
+        return None if isinstance(element, Int) else element.from_codes(torch.arange(1 << element.bits), torch.float32)
+
+    @property
+    def decodes(self) -> bool:
+        """Whether codes are integers, or few enough for a table."""
+        return isinstance(self.format.element, Int) or self.format.element.bits <= LISTED
+
+    def quantize(self, x: Tensor, given: Parameters, rescale: bool) -> Tensor:
+        """As `Format._quantize`: float32, the element's numbers, times the scale if `rescale`."""
+        x, arrangement = self._contiguous(x)
+        out = torch.empty_like(x)
+        self._apply(x, out, arrangement, given, rescale)
+        return out
+
+    def cast(self, x: Tensor, parameters: Sequence[Tensor] | None, out: Tensor | None = None) -> Tensor:
+        """As `Format.cast`."""
+        given = self._known(x, parameters)
+        plain, arrangement = self._contiguous(x)
+        y = torch.empty_like(plain) if out is None else fitting(out, x)
+        if y.dtype == torch.float32 and y.stride() == plain.stride():
+            self._run(plain, y, arrangement, given, rescale=True)
+            return y.to(x.dtype)
+        result = torch.empty_like(plain)
+        self._run(plain, result, arrangement, given, rescale=True)
+        return y.copy_(result)
+
+    def encode(self, x: Tensor, parameters: Sequence[Tensor] | None) -> tuple[Tensor, Parameters]:
+        """Codes, and the parameters that were given or measured."""
+        given = self._known(x, parameters)
+        plain, arrangement = self._contiguous(x)
+        codes = torch.empty_like(plain, dtype=self.format.element.code_dtype)
+        return codes, self._run(plain, codes, arrangement, given, rescale=False)
+
+    def decode(self, codes: Tensor, given: Parameters) -> Tensor:
+        """As `Format._decoded`: float32."""
+        codes, arrangement = codes.contiguous(), self._arrangement(codes)
+        whole, scale, zero, outer = self._scales(given, arrangement, tuple(codes.shape))
+        scales = ScalesStruct(scale.data_ptr(), zero.data_ptr() if zero is not None else None, outer, True, whole)
+        out = torch.empty(codes.shape)
+        self.library.planish_decode(
+            ctypes.byref(arrangement.struct),
+            ctypes.byref(scales),
+            codes.data_ptr(),
+            TYPES[codes.dtype],
+            self.element.is_signed,
+            self.element.down,
+            None if self.table is None else self.table.data_ptr(),
+            out.data_ptr(),
+            torch.get_num_threads(),
+        )
+        return out
+
+    # Inside ----------------------------------------------------------------------------------------------------------
+
+    def _known(self, x: Tensor, parameters: Sequence[Tensor] | None) -> Parameters | None:
+        """The parameters; None where they are to be measured."""
+        if parameters is None or (self.format.is_dynamic and not parameters):
+            return None
+        return self.format._given(x, parameters)
+
+    def _arrangement(self, x: Tensor) -> Arrangement:
+        arrangement = arrange(self.block, tuple(x.shape))
+        assert arrangement is not None, "`for_` asks before it hands out a kernel"
+        return arrangement
+
+    def _contiguous(self, x: Tensor) -> tuple[Tensor, Arrangement]:
+        """`x` in float32, in an order of memory that the kernels can run through."""
+        arrangement, x = self._arrangement(x), x.float()
+        dense = arrangement.whole and torch.empty_like(x).stride() == x.stride()
+        return x if dense else x.contiguous(), arrangement
+
+    def _run(
+        self, x: Tensor, out: Tensor, arrangement: Arrangement, given: Parameters | None, rescale: bool
+    ) -> Parameters:
+        """Fills `out`; returns the parameters that were given or measured."""
+        if given is not None:
+            self._apply(x, out, arrangement, given, rescale)
+            return given
+        blocks = arrangement.struct
+        if self.rule is None or arrangement.whole or not arrangement.in_runs or blocks.run > LONGEST:
+            given = self.format._measure(x)
+            self._apply(x, out, arrangement, given, rescale, back=True)
+            return given
+        outer, rest = self._outer(x)
+        rule, scale_element = self.rule, self.scale_element
+        if outer != 1.0:
+            rule = RuleStruct.from_buffer_copy(rule)
+            rule.outer = outer
+        level = torch.empty(arrangement.shape)
+        zero = torch.empty(arrangement.shape) if self.format.is_affine else None
+        self.library.planish_measure_and_cast(
+            ctypes.byref(self.element),
+            ctypes.byref(cast(ElementStruct, scale_element)),
+            ctypes.byref(rule),
+            ctypes.byref(blocks),
+            x.data_ptr(),
+            out.data_ptr(),
+            TYPES[out.dtype],
+            level.data_ptr(),
+            zero.data_ptr() if zero is not None else None,
+            rescale,
+            torch.get_num_threads(),
+            bool(rest),
+        )
+        if zero is None:
+            return level, *rest
+        assert self.format.zero_point is not None
+        return level, zero.to(self.format.zero_point.code_dtype), *rest
+
+    def _apply(
+        self,
+        x: Tensor,
+        out: Tensor,
+        arrangement: Arrangement,
+        given: Parameters,
+        rescale: bool,
+        back: bool = False,
+    ) -> None:
+        whole, scale, zero, outer = self._scales(given, arrangement, tuple(x.shape))
+        scales = ScalesStruct(scale.data_ptr(), zero.data_ptr() if zero is not None else None, outer, rescale, whole)
+        self.library.planish_cast(
+            ctypes.byref(self.element),
+            ctypes.byref(arrangement.struct),
+            ctypes.byref(scales),
+            x.data_ptr(),
+            out.data_ptr(),
+            TYPES[out.dtype],
+            torch.get_num_threads(),
+            back,
+        )
+
+    def _scales(
+        self, given: Parameters, arrangement: Arrangement, shape: tuple[int, ...]
+    ) -> tuple[bool, Tensor, Tensor | None, float]:
+        """Whether one scale serves all, the scales, the zero points, and what all scales are multiplied by."""
+        scale = self.format.scale
+        if scale is None:
+            return True, _ONE, None, 1.0
+        parts, outer = split(self.format, given), 1.0
+        assert parts.scale is not None
+        level, zero = parts.scale.float(), None if parts.zero is None else parts.zero.float()
+        if scale.scale is not None or scale.offset is not None:
+            above = scale._scale(split(scale, parts.above), level.shape, torch.float32)
+            if above.numel() == 1 and scale.offset is None:
+                outer = float(above)
+            else:
+                level = scale._value(level, parts.above)
+        tensors = [level] if zero is None else [level, zero]
+        for tensor in tensors:
+            self.block.spread(tensor, shape)  # refuses what does not fit
+        whole = all(tensor.numel() == 1 for tensor in tensors)
+        tensors = [
+            t if whole else t.reshape(t.shape if t.numel() > 1 else ()).expand(arrangement.shape) for t in tensors
+        ]
+        tensors = [t.contiguous() for t in tensors]
+        return whole, tensors[0], tensors[1] if len(tensors) > 1 else None, outer
+
+    # Measuring -------------------------------------------------------------------------------------------------------
+
+    def _rule(self) -> tuple[ElementStruct | None, RuleStruct | None]:
+        """How one pass finds scales as it goes; None where scales depend on more than a block and the whole tensor."""
+        own = self.format
+        scale, element = own.scale, own.element
+        if scale is None or own.rule not in _BY_RANGE or scale.is_affine or scale.offset is not None:
+            return None, None
+        if scale.scale is not None and (own.is_affine or not (scale.block or TENSOR).is_tensor):
+            return None, None
+        scale = replace(scale, rounding=_BY_RANGE[own.rule] or scale.rounding)
+        smallest = scale.element.smallest if scale.element.smallest >= 2.0**-127 else 2.0**-126
+        rule = RuleStruct(
+            divisor=2.0**element.emax if own.rule == "floor" else element.maximum,
+            smallest=smallest,
+            largest=scale.element.maximum,
+            outer=1.0,
+            both_ends=own.is_affine or element.minimum >= 0,
+            affine=own.is_affine,
+            zero_is_one=scale.scale is None,
+        )
+        if own.zero_point is not None:
+            assert isinstance(element, Int)
+            rule.divisor = element.highest - element.lowest
+            rule.lowest = element.lowest
+            rule.zero_low = max(element.lowest, own.zero_point.lowest)
+            rule.zero_high = min(element.highest, own.zero_point.highest)
+        struct = element_struct(scale)
+        return struct, rule if struct is not None else None
+
+    def _outer(self, x: Tensor) -> tuple[float, Parameters]:
+        """The scale of the scales, which the largest block decides, and the parameters that say so."""
+        scale, rule = self.format.scale, self.format.rule
+        if scale is None or scale.scale is None:
+            return 1.0, ()
+        low, high = (
+            end.clamp(-_LARGEST, _LARGEST)
+            for end in run_ranges(self.library, x, one_run(x.numel()), (), self.both_ends)
+        )
+        raw = raw_scale(low, high, self.format.element, rule, False).float()
+        rest = replace(scale, rounding=_BY_RANGE[rule] or scale.rounding)._measure(raw)
+        return float(scale._scale(split(scale, rest), (), torch.float32)), rest
+
+
+def fitting(out: Tensor, x: Tensor) -> Tensor:
+    """`out`, if the result for `x` can be written there."""
+    if out.shape != x.shape or out.dtype != x.dtype:
+        found, wanted = f"{out.dtype} of shape {tuple(out.shape)}", f"{x.dtype} of shape {tuple(x.shape)}"
+        raise OptionError(f"out is {found}, the result {wanted}", "out", "torch.empty_like(x)")
+    return out
+
+
+def run_ranges(
+    library: ctypes.CDLL, x: Tensor, blocks: BlocksStruct, shape: tuple[int, ...], both: bool
+) -> tuple[Tensor, Tensor]:
+    """As `scaling.ranges`, of blocks that are stretches of the memory of `x`, float32."""
+    high = torch.empty(shape)
+    low = torch.empty(shape) if both else high
+    library.planish_ranges(
+        ctypes.byref(blocks), x.data_ptr(), low.data_ptr(), high.data_ptr(), both, torch.get_num_threads()
+    )
+    return (low if both else -high), high

@@ -1,0 +1,212 @@
+// The element families: `grid` gives the element's number for each lane, `code` the integer code of such a number.
+// Each line does what the torch definition (integer.py, floating.py, pow2.py, table.py) does, in the same order.
+#pragma once
+#include "vector.h"
+
+enum Kind : int32_t { INT, FLOAT, WIDE, FLOAT32, POW2, SMALL_TABLE, TABLE };
+enum Rounding : int32_t { EVEN, AWAY, DOWN, UP, LOG };
+enum Specials : int32_t { IEEE, FN, FNUZ, FINITE };
+
+struct Element {  // an element with its format's rounding, overflow and NaN policy; mirrored in describe.py
+    int32_t kind, rounding, infinite, keeps_nan, specials, exponent, mantissa, bias, is_signed, zero;
+    int32_t count, finite, code_shift, code_mask, code_of_nan;
+    float minimum, maximum, smallest, up, down, low_power, high_power, of_nan;
+    const float *values, *above;  // a table: its numbers, and the highest float32 that still goes to each
+};
+
+struct NanPolicy {
+    const I stays;
+    const F becomes;
+    explicit NanPolicy(const Element& e) : stays(all(e.keeps_nan ? -1 : 0)), becomes(all(e.of_nan)) {}
+    F operator()(F x) const { return select(ordered(x) | stays, x, becomes); }
+};
+
+static inline F round_to(F x, int32_t rounding) {
+    switch (rounding) {
+        case EVEN: return nearest(x);
+        case DOWN: return floor(x);
+        case UP: return ceil(x);
+        default: {
+            const F base = trunc(x), rest = trunc((x - base) * 2.0f);
+            return base + keep(ordered(rest), rest);
+        }
+    }
+}
+
+struct Int {
+    const NanPolicy nan;
+    const int32_t rounding;
+    const F low, high, up, down;
+    explicit Int(const Element& e)
+        : nan(e), rounding(e.rounding), low(all(e.minimum)), high(all(e.maximum)), up(all(e.up)), down(all(e.down)) {}
+    F grid(F x, F zero) const {
+        return (clamp(round_to(nan(x) * up, rounding) + zero, low, high) - zero) * down;  // + 0.0 ends -0.0
+    }
+    I code(F x, F zero) const { return whole(x * up + zero); }
+};
+
+struct FloatCodes {
+    const int32_t specials, m, e, bias;
+    const F normal, up, from_normal;
+    explicit FloatCodes(const Element& el)
+        : specials(el.specials), m(el.mantissa), e(el.exponent), bias(el.bias), normal(all(el.low_power)),
+          up(all(el.up)), from_normal(all(std::ldexp(1.0f, el.bias - 1))) {}
+    I code(F x, F) const {
+        const F size = absolute(x);
+        const I subnormal = whole(keep(size < normal, size) * from_normal * up);
+        I code = size < normal ? subnormal : (bits(size) >> (23 - m)) - ((127 - bias) << m);
+        const I top = all(((1 << e) - 1) << m), infinite = bits(size) == 0x7F800000, nan = bits(size) > 0x7F800000;
+        code = infinite ? top : code;
+        I negative = bits(x) < 0;
+        if (specials == IEEE) code = nan ? top | (1 << (m - 1)) : code;
+        if (specials == FN) code = nan ? all((1 << (e + m)) - 1) : code;
+        if (specials == FNUZ) {
+            code = code & ~nan;
+            negative |= nan;
+        }
+        return code | (negative & (1 << (e + m)));
+    }
+};
+
+// WIDE_RANGE: 1 / step would leave float32, so that the power of two and the mantissa's width are applied one by one.
+template <bool WIDE_RANGE> struct Float : FloatCodes {
+    const NanPolicy nan;
+    const int32_t rounding, infinite;
+    const F low, high, down, low_power, high_power, no_negative_zero, beyond;
+    explicit Float(const Element& e)
+        : FloatCodes(e), nan(e), rounding(e.rounding), infinite(e.infinite), low(all(e.minimum)), high(all(e.maximum)),
+          down(all(e.down)), low_power(all(e.low_power)), high_power(all(e.high_power)),
+          no_negative_zero(all(e.specials == FNUZ ? 0.0f : -0.0f)),
+          beyond(all(e.specials == IEEE ? INFINITY : NAN)) {}
+    F grid(F x, F) const {
+        x = nan(x);
+        const F power = clamp(real(bits(x) & 0x7F800000), low_power, high_power);
+        F r;
+        if (WIDE_RANGE) {
+            const F inverse = real(highest(0x7F000000 - bits(power), all(0x00400000)));
+            r = round_to(x * inverse * up, rounding) * down * power;
+        } else {
+            const F inverse = real((0x7F000000 - bits(power)) + (bits(up) - 0x3F800000));
+            r = round_to(x * inverse, rounding) * (power * down);
+        }
+        if (infinite) {
+            const F outside = real(bits(beyond) | (bits(beyond) == 0x7F800000 ? bits(r) & INT32_MIN : I{}));
+            r = select(absolute(r) > high, outside, r);
+        } else {
+            r = clamp(r, low, high);
+        }
+        return r + no_negative_zero;
+    }
+};
+
+struct Float32 {  // everything that float32 holds
+    const NanPolicy nan;
+    explicit Float32(const Element& e) : nan(e) {}
+    F grid(F x, F) const { return nan(x); }
+    I code(F x, F) const { return ordered(x) ? bits(x) : (bits(x) & INT32_MIN) | 0x7FC00000; }
+};
+
+struct Pow2 {
+    const NanPolicy nan;
+    const int32_t rounding, is_signed, zero, exponent, bias;
+    const F low, high;
+    explicit Pow2(const Element& e)
+        : nan(e), rounding(e.rounding), is_signed(e.is_signed), zero(e.zero), exponent(e.exponent), bias(e.bias),
+          low(all(e.smallest)), high(all(e.maximum)) {}
+    F grid(F x, F) const {
+        x = nan(x);
+        const I sign = is_signed ? bits(x) & INT32_MIN : I{};
+        const F size = is_signed ? absolute(x) : highest(all(0.0f), x);
+        F power = clamp(real(bits(size) & 0x7F800000), low, high);
+        const F rest = size / power;
+        I up, stays;
+        switch (rounding) {
+            case EVEN: {
+                const I odd = (((bits(power) >> 23) - 127 + bias) & 1) == 1;
+                up = (rest > 1.5f) | ((rest == 1.5f) & odd), stays = rest > 0.5f;
+                break;
+            }
+            case AWAY: up = rest >= 1.5f, stays = rest >= 0.5f; break;
+            case LOG: up = rest > 1.414213562373095f, stays = rest > 0.7071067811865475f; break;
+            case DOWN: up = (rest > 1.0f) & (sign < 0), stays = (rest > 0.0f) & (sign < 0); break;
+            default: up = (rest > 1.0f) & (sign >= 0), stays = (rest > 0.0f) & (sign >= 0);
+        }
+        power = lowest(high, select(up, power * 2.0f, power));
+        if (zero) power = keep(~((rest < 1.0f) & ~stays), power);
+        power = real(bits(power) | (sign & (power > 0.0f)));
+        return select(ordered(x), power, x);
+    }
+    I code(F x, F) const {
+        I code = ((bits(absolute(x)) >> 23) - 127 + bias) | ((x < 0.0f) & (1 << exponent));
+        if (zero) code = x == 0.0f ? I{} : code;
+        return ordered(x) ? code : all((1 << exponent) - 1);
+    }
+};
+
+// A list of numbers: `place` counts those whose upper bound lies below x.
+template <class Search> struct Listed {
+    const NanPolicy nan;
+    const Search search;
+    const int32_t finite, code_shift, code_mask, code_of_nan;
+    explicit Listed(const Element& e)
+        : nan(e), search(e), finite(e.finite), code_shift(e.code_shift), code_mask(e.code_mask),
+          code_of_nan(e.code_of_nan) {}
+    F grid(F x, F) const {
+        x = nan(x);
+        const F number = search.value(search.place(x));
+        return finite ? select(absolute(x) < INFINITY, number, all(NAN)) : number;
+    }
+    I code(F x, F) const {
+        const I code = (search.place(x) - code_shift) & code_mask;
+        return finite ? (ordered(x) ? code : all(code_of_nan)) : code;
+    }
+};
+
+// Up to 16 numbers: four comparisons with bounds from tables that stay in registers.
+struct SmallSearch {
+    const float* values;
+    const F bound8, bound4, bound12;
+    alignas(64) float bound2[16] = {}, bound1[16] = {};
+    explicit SmallSearch(const Element& e)
+        : values(e.values), bound8(all(e.above[7])), bound4(all(e.above[3])), bound12(all(e.above[11])) {
+        for (int i = 0; i < 4; ++i) bound2[i] = e.above[4 * i + 1];
+        for (int i = 0; i < 8; ++i) bound1[i] = e.above[2 * i];
+    }
+    I place(F x) const {
+        const I upper = x > bound8;
+        I at = (upper & 2) - (x > select(upper, bound12, bound4));
+        at = at * 2 - (x > lookup8(bound2, at));
+        return at * 2 - (x > lookup8(bound1, at));
+    }
+    F value(I at) const { return lookup16(values, at); }
+};
+
+struct Search {
+    const float *values, *above;
+    const int32_t count;
+    explicit Search(const Element& e) : values(e.values), above(e.above), count(e.count) {}  // a power of two
+    I place(F x) const {
+        I at{};
+        for (int32_t half = count / 2; half > 0; half /= 2)
+            for (int i = 0; i < LANES; ++i) at[i] += x[i] > above[at[i] + half - 1] ? half : 0;
+        return at;
+    }
+    F value(I at) const {
+        F v;
+        for (int i = 0; i < LANES; ++i) v[i] = values[at[i]];
+        return v;
+    }
+};
+
+// Calls `use` with the quantizer of an element.
+template <class Use> static inline void with(const Element& e, Use&& use) {
+    switch (e.kind) {
+        case INT: return use(Int(e));
+        case FLOAT: return use(Float<false>(e));
+        case WIDE: return use(Float<true>(e));
+        case FLOAT32: return use(Float32(e));
+        case POW2: return use(Pow2(e));
+        case SMALL_TABLE: return use(Listed<SmallSearch>(e));
+        default: return use(Listed<Search>(e));
+    }
+}

@@ -1,0 +1,252 @@
+// Number formats at the speed of memory: cast, encode and decode a float32 tensor in one pass over it.
+// Called through ctypes (library.py). Results equal the torch definition bit for bit, with any number of threads.
+#include "blocks.h"
+#include "elements.h"
+
+#include <cfloat>
+
+struct Rule {  // how a scale follows from its run: scaling.py; mirrored in library.py
+    float divisor, smallest, largest, outer;
+    int32_t both_ends, affine, zero_is_one;
+    float lowest, zero_low, zero_high;
+};
+
+enum Type : int32_t { REAL, BYTE, SHORT, WORD };  // of output or codes: float, or integers of 1, 2 and 4 bytes
+
+constexpr int64_t PIECE = 1 << 14;  // numbers: a run that long is still in the cache when it is read again
+
+static inline F load_some(const float* p, int64_t n) {
+    float part[LANES] = {};
+    memcpy(part, p, n * sizeof(float));
+    return load<F>(part);
+}
+
+template <class Q> static inline void put(const Q&, float* out, F grid, F, F factor) { store(out, grid * factor); }
+template <class Q, class T> static inline void put(const Q& q, T* out, F grid, F zero, F) {
+    typedef T Narrow __attribute__((vector_size(LANES * sizeof(T))));
+    store(out, __builtin_convertvector(q.code(grid, zero), Narrow));
+}
+template <class Q, class T>
+static inline void put_some(const Q& q, T* out, F grid, F zero, F factor, int64_t n) {
+    T part[LANES];
+    put(q, part, grid, zero, factor);
+    memcpy(out, part, n * sizeof(T));
+}
+
+// One run of numbers with one scale. A power of two is multiplied by its reciprocal, which is the same and faster.
+template <class Q, class T>
+static inline void quantize(const Q& q, const float* x, T* out, int64_t n, float scale, float zero, bool rescale) {
+    const F s = all(scale), z = all(zero), factor = all(rescale ? scale : 1.0f);
+    int32_t pattern;
+    memcpy(&pattern, &scale, sizeof pattern);
+    int64_t i = 0;
+    if ((pattern & 0x007FFFFF) == 0 && pattern >= 0x00800000 && pattern <= 0x7F000000) {
+        const F inverse = all(1.0f / scale);
+        for (; i + LANES <= n; i += LANES) put(q, out + i, q.grid(load<F>(x + i) * inverse, z), z, factor);
+    } else {
+        for (; i + LANES <= n; i += LANES) put(q, out + i, q.grid(load<F>(x + i) / s, z), z, factor);
+    }
+    if (i < n) put_some(q, out + i, q.grid(load_some(x + i, n - i) / s, z), z, factor, n - i);
+}
+
+// Numbers that each have a scale of their own.
+template <class Q, class T>
+static inline void quantize_each(const Q& q, const float* x, T* out, int64_t n, const float* scale, const float* zero,
+                                 float outer, bool rescale) {
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+        const F s = load<F>(scale + i) * outer, z = zero ? load<F>(zero + i) : F{};
+        put(q, out + i, q.grid(load<F>(x + i) / s, z), z, rescale ? s : all(1.0f));
+    }
+    if (i < n) {
+        const F s = load_some(scale + i, n - i) * outer, z = zero ? load_some(zero + i, n - i) : F{};
+        put_some(q, out + i, q.grid(load_some(x + i, n - i) / s, z), z, rescale ? s : all(1.0f), n - i);
+    }
+}
+
+// The largest magnitude of a run, by the patterns of its floats: those of NaN are the largest of all, so NaN stays.
+static inline float magnitude(const float* x, int64_t n) {
+    I most[4] = {};
+    const I sign = all(INT32_MAX);
+    int64_t i = 0;
+    for (; i + 4 * LANES <= n; i += 4 * LANES)
+        for (int k = 0; k < 4; ++k) most[k] = highest(most[k], load<I>(x + i + k * LANES) & sign);
+    for (; i + LANES <= n; i += LANES) most[0] = highest(most[0], load<I>(x + i) & sign);
+    if (i < n) most[1] = highest(most[1], bits(load_some(x + i, n - i)) & sign);
+    return real(all(across(highest(highest(most[0], most[1]), highest(most[2], most[3])))))[0];
+}
+
+// Both ends of a run; NaN in it makes both NaN.
+static inline void ends(const float* x, int64_t n, float* low, float* high) {
+    F least = all(INFINITY), most = all(-INFINITY);
+    I nan{};
+    const auto take = [&](F v) {
+        least = lowest(v, least);
+        most = highest(v, most);
+        nan |= ~ordered(v);
+    };
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) take(load<F>(x + i));
+    for (; i < n; ++i) take(all(x[i]));
+    *low = least[0], *high = most[0];
+    for (int k = 1; k < LANES; ++k) *low = std::min(*low, least[k]), *high = std::max(*high, most[k]);
+    for (int k = 0; k < LANES; ++k)
+        if (nan[k]) *low = *high = NAN;
+}
+
+// What scaling.py does with the ends of n runs: their scales, as numbers of the scale's own format, and zero points.
+// Where the range is symmetric, `high` is the magnitude. All arrays have room for a whole vector more.
+template <class Q>
+static void levels(const Q& q, const Rule& r, int64_t n, const float* low, const float* high, float* level, float* zero) {
+    const F none = F{}, limit = all(FLT_MAX);
+    for (int64_t i = 0; i < n; i += LANES) {
+        const F top = highest(none, clamp(load<F>(high + i), -limit, limit));
+        const F bottom = r.affine ? lowest(none, clamp(load<F>(low + i), -limit, limit)) : none;
+        F raw = (top - bottom) / r.divisor;
+        if (!r.affine) raw = highest(lowest(all(0x1p-149f), top), raw);  // an underflow is not a block of zeros
+        if (r.zero_is_one) raw = select(raw == 0.0f, all(1.0f), raw);
+        F scale = clamp(q.grid(raw / r.outer, none), all(r.smallest), all(r.largest));
+        scale = select(ordered(scale), scale, all(NAN));  // of one sign, as codes show it
+        store(level + i, scale);
+        if (!r.affine) continue;
+        const F z = nearest(r.lowest - bottom / (scale * r.outer));
+        store(zero + i, clamp(keep(ordered(z), z), all(r.zero_low), all(r.zero_high)) + none);  // no -0.0
+    }
+}
+
+// The numbers [begin, end) of a tensor.
+template <class T>
+static void cast_piece(const Element& e, const Blocks& b, const Scales& s, const float* x, T* out, int64_t begin,
+                       int64_t end) {
+    with(e, [&](const auto& q) {
+        const auto one = [&](int64_t i, int64_t n, int64_t k) {
+            quantize(q, x + i, out + i, n, s.scale[k] * s.outer, s.zero ? s.zero[k] : 0.0f, s.rescale);
+        };
+        const auto each = [&](int64_t i, int64_t n, int64_t k) {
+            quantize_each(q, x + i, out + i, n, s.scale + k, s.zero ? s.zero + k : nullptr, s.outer, s.rescale);
+        };
+        walk(b, s.whole, begin, end, one, each);
+    });
+}
+
+static void cast_some(const Element& e, const Blocks& b, const Scales& s, const float* x, void* out, int32_t type,
+                      int64_t begin, int64_t end) {
+    switch (type) {
+        case REAL: return cast_piece(e, b, s, x, (float*)out, begin, end);
+        case BYTE: return cast_piece(e, b, s, x, (uint8_t*)out, begin, end);
+        case SHORT: return cast_piece(e, b, s, x, (int16_t*)out, begin, end);
+        default: return cast_piece(e, b, s, x, (int32_t*)out, begin, end);
+    }
+}
+
+template <class C, class Value>
+static void decode_with(const Blocks& b, const Scales& s, const C* codes, float* out, int threads, const Value& value) {
+    const auto one = [&](int64_t i, int64_t n, int64_t k) {
+        const float scale = s.scale[k] * s.outer, zero = s.zero ? s.zero[k] : 0.0f;
+        for (int64_t j = i; j < i + n; ++j) out[j] = (value(codes[j]) - zero) * scale;
+    };
+    const auto each = [&](int64_t i, int64_t n, int64_t k) {
+        for (int64_t j = 0; j < n; ++j)
+            out[i + j] = (value(codes[i + j]) - (s.zero ? s.zero[k + j] : 0.0f)) * (s.scale[k + j] * s.outer);
+    };
+    parallel(b.numbers(), PIECE, team(b.numbers(), threads), false,
+             [&](int64_t begin, int64_t end) { walk(b, s.whole, begin, end, one, each); });
+}
+
+extern "C" {
+
+void planish_cast(const Element* e, const Blocks* b, const Scales* s, const float* x, void* out, int32_t type,
+                  int32_t threads, int32_t back) {
+    parallel(b->numbers(), PIECE, team(b->numbers(), threads), back,
+             [=](int64_t begin, int64_t end) { cast_some(*e, *b, *s, x, out, type, begin, end); });
+}
+
+// Runs in batches that stay in the first-level cache: their ends, then their scales, then their numbers. A batch is not
+// longer than `MOST` runs; `level` and `zero` take what was measured, where they are given.
+void planish_measure_and_cast(const Element* e, const Element* scale, const Rule* rule, const Blocks* b, const float* x,
+                              void* out, int32_t type, float* level_out, float* zero_out, int32_t rescale,
+                              int32_t threads, int32_t back) {
+    constexpr int64_t MOST = 256;
+    const int64_t batch = std::max<int64_t>(1, std::min(MOST, 4096 / b->run));
+    const auto start = [b](int64_t run) {
+        return run / b->count * b->length + std::min(b->length, run % b->count * b->run);
+    };
+    parallel(b->rows * b->count, batch, team(b->numbers(), threads), back, [=](int64_t first, int64_t stop) {
+        float low[MOST + LANES] = {}, high[MOST + LANES] = {}, level[MOST + LANES], zero[MOST + LANES] = {};
+        int64_t begin = start(first), end = begin, place = first % b->count;
+        for (int64_t k = 0; k < stop - first; ++k) {
+            const bool is_last = ++place == b->count;
+            const int64_t n = is_last ? b->length - (b->count - 1) * b->run : b->run;
+            if (rule->both_ends) ends(x + end, n, low + k, high + k);
+            else high[k] = magnitude(x + end, n);
+            end += n;
+            if (is_last) place = 0;
+        }
+        with(*scale, [&](const auto& q) { levels(q, *rule, stop - first, low, high, level, zero); });
+        const Scales here{level - first, rule->affine ? zero - first : nullptr, rule->outer, rescale, 0};
+        cast_some(*e, *b, here, x, out, type, begin, end);
+        if (level_out) memcpy(level_out + first, level, (stop - first) * sizeof(float));
+        if (zero_out) memcpy(zero_out + first, zero, (stop - first) * sizeof(float));
+    });
+}
+
+// The ends of each run, or their magnitudes in `high`. Runs longer than a piece are shared among threads themselves.
+void planish_ranges(const Blocks* b, const float* x, float* low, float* high, int32_t both_ends, int32_t threads) {
+    const int64_t pieces = (b->run + PIECE - 1) / PIECE;
+    std::vector<float> parts(2 * b->rows * b->count * pieces);
+    float *lows = parts.data(), *highs = lows + parts.size() / 2;
+    parallel(b->rows * b->count * pieces, std::max<int64_t>(1, PIECE / b->run), team(b->numbers(), threads), false,
+             [&](int64_t begin, int64_t end) {
+                 for (int64_t at = begin; at < end; ++at) {
+                     const int64_t run = at / pieces, first = at % pieces * PIECE, column = run % b->count * b->run;
+                     const int64_t size = std::min({b->run - first, PIECE, b->length - column - first});
+                     const float* from = x + run / b->count * b->length + column + first;
+                     lows[at] = highs[at] = both_ends ? from[0] : 0.0f;  // stays where a last run has fewer pieces
+                     if (size <= 0) continue;
+                     if (both_ends) ends(from, size, lows + at, highs + at);
+                     else highs[at] = magnitude(from, size);
+                 }
+             });
+    for (int64_t run = 0; run < b->rows * b->count; ++run) {
+        if (both_ends) {
+            // a last run that is shorter counts as if padded with zeros
+            const bool padded = run % b->count == b->count - 1 && b->length % b->run;
+            if (padded) lows[run * pieces] = std::min(lows[run * pieces], 0.0f);
+            if (padded) highs[run * pieces] = std::max(highs[run * pieces], 0.0f);
+            ends(lows + run * pieces, pieces, low + run, high + run);
+            float ignored;
+            ends(highs + run * pieces, pieces, &ignored, high + run);
+        } else {
+            high[run] = magnitude(highs + run * pieces, pieces);
+        }
+    }
+}
+
+void planish_codes(const Element* e, const float* values, int64_t n, void* out, int32_t type) {
+    const auto to = [&](auto* typed) {
+        with(*e, [&](const auto& q) {
+            int64_t i = 0;
+            for (; i + LANES <= n; i += LANES) put(q, typed + i, load<F>(values + i), F{}, F{});
+            if (i < n) put_some(q, typed + i, load_some(values + i, n - i), F{}, F{}, n - i);
+        });
+    };
+    if (type == BYTE) return to((uint8_t*)out);
+    if (type == SHORT) return to((int16_t*)out);
+    to((int32_t*)out);
+}
+
+// `table` lists the number of each code; without it codes are integers, signed as `is_signed` says, in units of `unit`.
+void planish_decode(const Blocks* b, const Scales* s, const void* codes, int32_t type, int32_t is_signed, float unit,
+                    const float* table, float* out, int32_t threads) {
+    const auto listed = [&](auto* typed) {
+        decode_with(*b, *s, typed, out, threads, [table](auto code) { return table[code]; });
+    };
+    const auto counted = [&](auto* typed) {
+        decode_with(*b, *s, typed, out, threads, [unit](auto code) { return (float)code * unit; });
+    };
+    if (table) return type == BYTE ? listed((const uint8_t*)codes) : listed((const int32_t*)codes);
+    if (type == BYTE) return is_signed ? counted((const int8_t*)codes) : counted((const uint8_t*)codes);
+    if (type == SHORT) return counted((const int16_t*)codes);
+    counted((const int32_t*)codes);
+}
+}
