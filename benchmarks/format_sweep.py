@@ -2,6 +2,7 @@
 
     python -m benchmarks.format_sweep                # all formats; stop and go on when you like
     python -m benchmarks.format_sweep e4m3 e2m1      # these
+    PLANISH_KERNELS=off python -m benchmarks.format_sweep    # the torch definition in place of the C++ kernels
     python -m benchmarks.format_sweep --check        # what is kept, as a table
 
 `Format.cast` must give the oracle's number, to the sign of zero, and `Format.encode` its bit pattern, for each of the
@@ -26,9 +27,11 @@ import numpy as np
 import torch
 
 from planish.formats import Float, Format, get
+from planish.formats.kernels import library
 
 RESULTS = Path(__file__).parent / "results" / "format_sweep"
-CHUNK = 1 << 24
+CHUNK, SLICE = 1 << 24, 1 << 19  # what is logged, and what the caches hold
+BY = "torch" if library() is None else "C++"
 ORACLES: dict[str, type] = {
     "e4m3": ml_dtypes.float8_e4m3fn,
     "e5m2": ml_dtypes.float8_e5m2,
@@ -71,22 +74,20 @@ def compare(form: Format, oracle: type, patterns: np.ndarray[Any, np.dtype[np.ui
 def sweep(name: str, path: Path, chunks: int = (1 << 32) // CHUNK) -> dict[str, Any]:
     """All chunks of one format that the log at `path` does not have yet; returns the log."""
     versions = {"torch": torch.__version__, "numpy": np.__version__, "ml_dtypes": version("ml_dtypes")}
-    fresh = {
-        "format": name,
-        "text": str(get(name)),
-        "oracle": ORACLES[name].__name__,
-        "versions": versions,
-        "seconds": 0.0,
-    }
-    log = json.loads(path.read_text()) if path.exists() else {**fresh, "chunks": []}
+    form, oracle = get(name), ORACLES[name]
+    fresh = {"format": name, "text": str(form), "by": BY, "oracle": oracle.__name__, "versions": versions}
+    log = json.loads(path.read_text()) if path.exists() else {**fresh, "seconds": 0.0, "chunks": []}
     if log["versions"] != versions or log["text"] != fresh["text"]:
         raise SystemExit(f"{path} was made with {log['versions']} for {log['text']}: remove it to start anew")
     while len(log["chunks"]) < chunks:
         begin = time.process_time()
         start = len(log["chunks"]) * CHUNK
-        patterns = np.arange(start, start + CHUNK, dtype=np.uint32)
-        wrong, codes = compare(get(name), ORACLES[name], patterns)
-        log["chunks"].append([wrong, hashlib.sha256(codes).hexdigest()])
+        wrong, digest = 0, hashlib.sha256()
+        for place in range(start, start + CHUNK, SLICE):
+            count, codes = compare(form, oracle, np.arange(place, place + SLICE, dtype=np.uint32))
+            wrong += count
+            digest.update(codes)
+        log["chunks"].append([wrong, digest.hexdigest()])
         log["seconds"] = round(log["seconds"] + time.process_time() - begin, 2)
         log["inputs"], log["mismatches"] = len(log["chunks"]) * CHUNK, sum(n for n, _ in log["chunks"])
         log["sha256"] = hashlib.sha256("".join(h for _, h in log["chunks"]).encode()).hexdigest()
@@ -102,15 +103,17 @@ def main() -> None:
     parser.add_argument("--check", action="store_true", help="only show what is kept")
     options = parser.parse_args()
     torch.set_num_threads(1)
+    if options.check:
+        for path in sorted(RESULTS.glob("*/*.json")):
+            show(json.loads(path.read_text()))
+        return
     for name in options.formats or ORACLES:
-        path = RESULTS / f"{name.replace('~', '-')}.json"
-        if options.check and not path.exists():
-            continue
-        log = json.loads(path.read_text()) if options.check else sweep(name, path)
-        print(
-            f"{name:22} {log['inputs']:>13,} inputs {log['mismatches']:>6,} mismatches {log['seconds']:>7.0f} CPU-s",
-            flush=True,
-        )
+        show(sweep(name, RESULTS / BY.replace("+", "p") / f"{name.replace('~', '-')}.json"))
+
+
+def show(log: dict[str, Any]) -> None:
+    done = f"{log['inputs']:>13,} inputs {log['mismatches']:>3,} mismatches {log['seconds']:>6.0f} CPU-s"
+    print(f"{log['format']:22} {log['by']:5} {done}", flush=True)
 
 
 if __name__ == "__main__":

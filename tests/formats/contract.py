@@ -8,10 +8,12 @@ from dataclasses import replace
 from functools import partial
 
 import torch
+from safetensors import torch as safetensors
 from torch import Tensor
 
 from planish.errors import OptionError
 from planish.formats import Codes, Format, Posit
+from planish.graph.cast import cast
 
 
 def numbers(*shape: int, seed: int = 0) -> Tensor:
@@ -114,7 +116,7 @@ def packs_to_the_byte(format: Format) -> None:
         packed = codes.pack()
         assert all(data.dtype == torch.uint8 for data in packed.values())
         assert sum(data.numel() for data in packed.values()) == format.nbytes(shape)
-        back = Codes.unpack(packed, format, shape)
+        back = Codes.unpack(safetensors.load(safetensors.save(packed)), format, shape)
         assert torch.equal(back.codes, codes.codes)
         assert same(back.decode(), codes.decode())
 
@@ -146,6 +148,25 @@ def survives_extremes(format: Format) -> None:
     assert same(dynamic.cast(with_nan), dynamic.decode(dynamic.encode(with_nan)))
 
 
+def passes_gradients(format: Format) -> None:
+    """The operation of graphs gives the same numbers; its gradient is one, or one in the range, and reaches scales."""
+    x = numbers(6, 64).requires_grad_()
+    parameters = list(format.parameters(x))
+    y = cast(x, format, parameters)
+    assert same(y.detach(), format.cast(x, parameters))
+    assert torch.equal(torch.autograd.grad(y.sum(), x)[0], torch.ones_like(x))
+    (clipped,) = torch.autograd.grad(cast(x, format, parameters, "clipped").sum(), x)
+    inside = format.inside(x, parameters)
+    assert torch.equal(clipped, inside.to(x.dtype))
+    assert inside[y.detach() == x.detach()].all(), "what the format holds lies inside its range"
+    if format.scale is not None and not format.is_dynamic:
+        parameters[0] = parameters[0].clone().requires_grad_()
+        (learned,) = torch.autograd.grad(cast(x, format, parameters, "lsq").square().sum(), parameters[0])
+        assert learned.shape == parameters[0].shape
+        assert learned.isfinite().all()
+        assert learned.any()
+
+
 CONTRACT = (
     cast_is_decode_of_encode,
     is_idempotent,
@@ -158,4 +179,5 @@ CONTRACT = (
     takes_empty_and_single,
     leaves_its_input_alone,
     survives_extremes,
+    passes_gradients,
 )
