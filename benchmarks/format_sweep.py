@@ -99,9 +99,11 @@ def sweep(name: str, path: Path, chunks: int = (1 << 32) // CHUNK) -> dict[str, 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("formats", nargs="*", choices=[[], *ORACLES], default=[])
+    parser.add_argument("formats", nargs="*", metavar="FORMAT", help=", ".join(ORACLES))
     parser.add_argument("--check", action="store_true", help="only show what is kept")
     options = parser.parse_args()
+    if unknown := set(options.formats) - set(ORACLES):
+        parser.error(f"no oracle for {', '.join(unknown)}; there is one for {', '.join(ORACLES)}")
     torch.set_num_threads(1)
     if options.check:
         for path in sorted(RESULTS.glob("*/*.json")):
