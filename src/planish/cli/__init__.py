@@ -1,6 +1,6 @@
 """The command line: parse, call a verb, print; nothing else.
 
-Commands import what they need when they run, so that `planish --help` is instant and imports no torch.
+Commands import what they need when they run, rich included, so that `planish --help` is instant.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ HELP = """
 Turn a trained model into the smallest, fastest version of itself that your hardware can run, and prove it.
 
 \b
-[bold]Start here[/]
+Start here
   planish demo                                  a real sentence encoder
   planish report runs/demo --open               the page that it leaves
 
 \b
-[bold]Your own model[/]
+Your own model
   planish analyze model.py:make                 where time and bytes go
   planish compress model.py:make --run runs/a   smaller, faster, measured
   planish compress ./llama --recipe r.toml      a transformers directory
 
 \b
-[bold]MODEL[/] is one of
+MODEL is one of
   a name                    minilm, resnet18... (planish models)
   a transformers directory  or hub id: safetensors only, no remote code
   a file                    .planish; .pt2 with --trust
@@ -40,7 +40,7 @@ Turn a trained model into the smallest, fastest version of itself that your hard
 app = typer.Typer(
     name="planish",
     help=HELP,
-    rich_markup_mode="rich",
+    rich_markup_mode=None,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

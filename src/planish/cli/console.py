@@ -4,17 +4,45 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
-
-from rich.console import Console
-from rich.markup import escape
+from typing import TYPE_CHECKING, Any
 
 from planish.errors import PlanishError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 Progress = Callable[[int, int, str], None]
 
-console = Console(highlight=False)
-errors = Console(stderr=True, highlight=False, soft_wrap=True)
+
+class Screen:
+    """A rich console that is imported when it is first printed to, so that `planish --help` need not wait for it."""
+
+    def __init__(self, **options: Any) -> None:
+        self._options = options
+
+    @cached_property
+    def rich(self) -> Console:
+        """The console itself."""
+        from rich.console import Console
+
+        return Console(highlight=False, **self._options)
+
+    def print(self, *objects: Any, style: str | None = None, markup: bool = True) -> None:
+        """Print anything that rich can."""
+        self.rich.print(*objects, style=style, markup=markup)
+
+
+console = Screen()
+errors = Screen(stderr=True, soft_wrap=True)
+
+
+def escape(text: str) -> str:
+    """A text of somebody else's, which holds no markup."""
+    from rich.markup import escape
+
+    return escape(text)
 
 
 class Stopped(PlanishError):
@@ -51,7 +79,7 @@ def working(run: Path) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console, transient=True) as bar:
+    with Bar(*columns, console=console.rich, transient=True) as bar:
         task = bar.add_task("starting", total=None)
 
         def progress(done: int, total: int, what: str) -> None:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
-from planish.cli.console import console, working
+from planish.cli.console import console, escape, working
 from planish.record import Run
 
 if TYPE_CHECKING:
@@ -27,11 +26,12 @@ Metric = Annotated[str | None, typer.Option("--metric", help="A name or file.py:
 
 
 def demo(run: RunDir = None, threads: Threads = 1, batch: Batch = None) -> None:
-    """Run the main job on a real sentence encoder and real sentences, in a minute or two.
+    """Run the main job on a real sentence encoder.
 
-    MiniLM-L6: capture, analyze, quantize, build, measure, judge, report.
+    MiniLM-L6 with its real weights, on real sentences: capture, analyze, quantize, build, measure, judge, report.
+    It takes a minute or two.
     """
-    console.print("[bold]MiniLM-L6[/], a sentence encoder of 22.6 M parameters, judged on 500 human-rated sentences")
+    console.print("[bold]MiniLM-L6[/], a sentence encoder of 22.6 M parameters, on 500 human-rated sentences")
     compress("minilm", run=run or Path("runs/demo"), threads=threads, batch=batch)
 
 
@@ -44,6 +44,7 @@ def analyze(
 ) -> None:
     """Show where the time and the bytes of a model go.
 
+    \b
     planish analyze minilm
     planish analyze my_model.py:make --depth 3
     """
@@ -74,8 +75,12 @@ def compress(
     metric: Metric = None,
     trust: Trust = False,
 ) -> None:
-    """Make a model smaller and faster, measure it, and judge it on its task's data.
+    """Make a model smaller and faster, and prove it.
 
+    It is measured beside the best fp32 engine, and judged on its task's data. The same command goes on where an
+    interrupted one stopped.
+
+    \b
     planish compress minilm
     planish compress my_model.py:make --recipe recipe.toml --threads 2 --run runs/mine
     """
@@ -104,6 +109,7 @@ def build(
 ) -> None:
     """Build a model for a target as it is, without a recipe.
 
+    \b
     planish build resnet18 --engine openvino
     planish build small.planish --threads 2
     """
@@ -124,8 +130,11 @@ def bench(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="A run folder with an artifact.")],
     batch: Annotated[int | None, typer.Option(min=1, help="Rows in a timed call [default: as before].")] = None,
 ) -> None:
-    """Time the artifact of a run once more, in turn with all that it was raced against.
+    """Race the artifact of a run once more.
 
+    It is timed in turn with all that it was raced against, and started in fresh processes.
+
+    \b
     planish bench runs/demo
     planish bench runs/demo --batch 8
     """
@@ -143,6 +152,7 @@ def report(
 ) -> None:
     """Write the page of a run, and say the same in ten lines.
 
+    \b
     planish report runs/demo --open
     """
     from planish.report import write

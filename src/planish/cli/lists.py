@@ -6,10 +6,7 @@ import dataclasses
 import inspect
 from collections.abc import Collection
 
-from rich.markup import escape
-from rich.table import Table
-
-from planish.cli.console import console
+from planish.cli.console import console, escape
 
 
 def models() -> None:
@@ -27,7 +24,10 @@ def models() -> None:
 
 
 def formats() -> None:
-    """List the number formats that have a name; any text form works as well."""
+    """List the number formats that have a name.
+
+    Any text form works as well.
+    """
     from planish.formats import FORMATS, SOURCES
 
     rows = [[name, str(FORMATS[name]), f"{FORMATS[name].bits}", SOURCES.get(name, "")] for name in FORMATS]
@@ -36,7 +36,7 @@ def formats() -> None:
 
 
 def passes() -> None:
-    """List the passes that a recipe may hold, with their options and defaults."""
+    """List the passes of a recipe, with their options."""
     from planish.recipe import passes as known
 
     rows = []
@@ -49,7 +49,7 @@ def passes() -> None:
 
 
 def targets() -> None:
-    """List the targets and what is installed of what they need."""
+    """List the targets."""
     from planish.targets import targets as known
 
     rows = [[name, (inspect.getdoc(known[name]) or "").partition("\n")[0]] for name in known]
@@ -64,6 +64,8 @@ def _default(field: dataclasses.Field[object]) -> str:
 
 
 def _print(headings: list[str], rows: list[list[str]], right: Collection[int] = ()) -> None:
+    from rich.table import Table
+
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for place, heading in enumerate(headings):
         table.add_column(heading, justify="right" if place in right else "left", no_wrap=place == 0)

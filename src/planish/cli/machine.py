@@ -6,10 +6,8 @@ from importlib import metadata
 from typing import Annotated
 
 import typer
-from rich.markup import escape
-from rich.table import Table
 
-from planish.cli.console import console, errors
+from planish.cli.console import console, errors, escape
 from planish.record import environment
 
 EXTRAS = {
@@ -22,34 +20,44 @@ EXTRAS = {
 
 
 def doctor(
-    threads: Annotated[int, typer.Option(help="Threads to measure the peaks with.")] = 1,
-    refresh: Annotated[bool, typer.Option("--refresh", help="Measure again instead of reading the cache.")] = False,
+    threads: Annotated[int, typer.Option(min=1, help="Threads to measure the peaks with.")] = 1,
 ) -> None:
-    """Show the machine, its measured peaks, and which optional packages are installed.
+    """Show this machine, its peaks, and what is missing.
 
-    Peaks are measured once and kept; measure them on an idle machine.
+    The peaks are measured anew each time, and the best of all times is kept: a busy machine cannot lower them.
     """
+    from rich.table import Table
+
     machine = environment()
-    console.print(f"[bold]{escape(machine['cpu'])}[/], {machine['cores']} cores, {' '.join(machine['cpu_features'])}")
-    console.print(f"python {machine['python']}, {machine['system']}")
+    told = " ".join(machine["cpu_features"]) or "no vector extensions that are known"
+    console.print(f"[bold]{escape(machine['cpu'])}[/], {machine['cores']} cores, {told}")
+    console.print(f"python {machine['python']}, {machine['system']}\n")
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim")
     for heading in ("extra", "installed", "missing"):
         table.add_column(heading)
+    absent: list[str] = []
     for extra, packages in EXTRAS.items():
         found = {package: _version(package) for package in packages}
         here = ", ".join(f"{package} {version}" for package, version in found.items() if version)
-        absent = ", ".join(package for package, version in found.items() if not version)
-        table.add_row(extra, here or "–", f"{absent}: pip install 'planish\\[{extra}]'" if absent else "")
+        lacking = ", ".join(package for package, version in found.items() if not version)
+        absent += [extra] * bool(lacking)
+        table.add_row(extra, here or "–", lacking or "–")
     console.print(table)
+    if absent:
+        console.print(f"\npip install 'planish[{','.join(absent)}]'", markup=False)
 
-    from planish.analysis import peaks
+    with errors.rich.status("measuring peaks"):
+        from planish.analysis import peaks
 
-    with errors.status("measuring peaks"):
-        found_peaks = peaks(threads=threads, refresh=refresh)
+        found_peaks = peaks(threads=threads, refresh=True)
     from planish.report.numbers import quantity
 
+    console.print(f"\n[dim]the best measured so far, {threads} thread{'s' * (threads > 1)}[/]")
     for row in found_peaks.measurements():
-        console.print(f"{row.subject:12} {quantity(row.value, row.unit):>12}  [dim]threads: {threads}, measured[/]")
+        label = row.subject if row.name == "peak" else "starting an op"
+        console.print(
+            f"{label:14} {quantity(row.value, row.unit):>12}  [dim]{escape(row.details.get('kernel', ''))}[/]"
+        )
 
 
 def _version(package: str) -> str | None:
