@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
+from planish.errors import ModelError
 from planish.formats import int8
 from planish.frontends import capture
 from planish.graph import Graph, ops
@@ -62,7 +64,7 @@ class Model(nn.Module):
         self.register_buffer("shift", torch.ones(8), persistent=False)
 
     def forward(self, ids: Tensor) -> dict[str, Tensor]:
-        x = self.encoder(self.encoder(self.embed(ids))) + self.shift
+        x = self.encoder(self.embed(ids)) + self.shift
         return {"logits": self.head(self.norm(x.transpose(1, 2)).transpose(1, 2)), "hidden": x}
 
 
@@ -227,3 +229,22 @@ def test_data_parallel_takes_the_model(graph: Graph) -> None:
     got.backward()
     for name, parameter in plain.named_parameters():
         torch.testing.assert_close(net.get_parameter(name).grad, parameter.grad, msg=name)
+
+
+@pytest.mark.filterwarnings("ignore:.*LeafSpec:FutureWarning")  # torch's own, when it copies a structure
+def test_a_copy_has_modes_of_its_own(graph: Graph) -> None:
+    net = graph.module(hierarchical=True)
+    twin = copy.deepcopy(net).train()
+    assert twin.head.weight is not net.head.weight
+    assert torch.equal(net(IDS)["logits"], net(IDS)["logits"])
+    assert not torch.equal(twin(IDS)["logits"], twin(IDS)["logits"])
+    evaluation = capture(Model().eval(), (IDS,), training=False).module(hierarchical=True)
+    for each in (evaluation, copy.deepcopy(evaluation)):
+        with pytest.raises(ModelError, match="evaluation only"):
+            each.train()
+
+
+def test_it_compiles(graph: Graph) -> None:
+    net = graph.module(hierarchical=True)
+    compiled = torch.compile(net, fullgraph=True, backend="eager")
+    torch.testing.assert_close(compiled(IDS)["logits"], net(IDS)["logits"])

@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, TypeVar
 import torch
 from torch import fx, nn
 
-from planish.graph.hierarchy import Cutter, number, submodule
-from planish.graph.modes import COUNTER, Net
+from planish.graph.hierarchy import Cutter, Part, number, register, submodule
+from planish.graph.modes import COUNTER
 
 if TYPE_CHECKING:
     from planish.graph.graph import Graph
@@ -37,7 +37,7 @@ def assemble(owner: Graph, kind: type[Module], graph: fx.Graph, tensors: Mapping
     return module
 
 
-def assemble_tree(owner: Graph, graph: fx.Graph, tensors: Mapping[str, torch.Tensor]) -> Net:
+def assemble_tree(owner: Graph, graph: fx.Graph, tensors: Mapping[str, torch.Tensor]) -> Part:
     """The same as a tree of the user's modules."""
     net = Cutter(graph, {**tensors, **owner.branches}).tree()
     _complete(owner, net, read_by(graph, tensors))
@@ -58,8 +58,7 @@ def _complete(owner: Graph, module: nn.Module, tensors: Mapping[str, torch.Tenso
     for name, tensor in tensors.items():
         path, _, leaf = name.rpartition(".")
         parent = submodule(module, path)
-        if not hasattr(parent, leaf):
-            setattr(parent, leaf, tensor) if isinstance(tensor, nn.Parameter) else parent.register_buffer(leaf, tensor)
+        register(parent, leaf, tensor)
         if name not in owner.parameter_names | owner.buffers:
             parent._non_persistent_buffers_set.add(leaf)
 

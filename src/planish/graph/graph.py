@@ -10,24 +10,22 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal, overload
 
 import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from planish.errors import ModelError, OptionError, PlanishError
+from planish.errors import OptionError, PlanishError
 from planish.graph import check, evaluate, store
 from planish.graph.assemble import assemble, assemble_tree, clone, copy_graph
 from planish.graph.edit import Editor
-from planish.graph.modes import Net, add_counters
+from planish.graph.export import export
+from planish.graph.hierarchy import Part
+from planish.graph.modes import EVALUATION_ONLY, Net, add_counters
 from planish.graph.node import Node
 from planish.graph.select import Selector, parse_selector
 from planish.graph.text import to_text
-
-EVALUATION_ONLY = ModelError(
-    "this graph was captured for evaluation only", hint="planish.capture(model, example_inputs, training=True)"
-)
 
 
 @dataclass(eq=False)
@@ -122,7 +120,12 @@ class Graph:
     def _runnable(self) -> fx.GraphModule:
         return assemble(self, fx.GraphModule, self.fx, self.tensors)
 
-    def module(self, hierarchical: bool = False) -> Net:
+    @overload
+    def module(self, hierarchical: Literal[False] = False) -> Net: ...
+    @overload
+    def module(self, hierarchical: Literal[True]) -> Part: ...
+
+    def module(self, hierarchical: bool = False) -> Net | Part:
         """An ordinary trainable module, in evaluation mode, with its own copy of all parameters and buffers.
 
         Its `state_dict` has the user's names. `train()` and `eval()` switch dropout, batch norm and attention dropout.
@@ -138,12 +141,30 @@ class Graph:
             name: copies.setdefault(id(tensor), clone(tensor)) if name in mine else tensor
             for name, tensor in self.tensors.items()
         }
-        graph = copy_graph(self.fx)
-        add_counters(graph)
-        net = assemble_tree(self, graph, tensors) if hierarchical else assemble(self, Net, graph, tensors)
+        steps = copy_graph(self.fx)
+        add_counters(steps)
+        net = assemble_tree(self, steps, tensors) if hierarchical else assemble(self, Net, steps, tensors)
         net.meta["training_refusal"] = self.training_refusal
         net.training = True  # GraphModule says so of a new one; eval() below sets every submodule
         return net.eval()
+
+    def recapture(self) -> Graph:
+        """Export the graph again, as if it were the user's model: what an edit left behind is normal form again.
+
+        Outputs, names of tensors, module paths, dynamic sizes and modes stay; names of nodes are given afresh, and
+        tensors are shared.
+
+        Raises:
+            ModelError: torch cannot export what the edits made.
+        """
+        steps = copy_graph(self.fx)
+        add_counters(steps)
+        args, kwargs = self.example
+        names = [*self.fx._codegen.pytree_info.orig_args[: len(args)], *kwargs]  # type: ignore[attr-defined]
+        net = assemble_tree(self, steps, self.tensors)
+        refusal = self.training_refusal
+        attributes = export(net, self.example, names, self.dynamic, training=refusal is None)
+        return Graph(**(attributes if refusal is None else {**attributes, "training_refusal": refusal})).verify()
 
     def edit(self) -> Editor:
         """A copy to change; this graph stays as it is, and both share all tensors."""

@@ -10,12 +10,16 @@ import copy
 import operator
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import cache
+from types import MethodType
 from typing import Any
 
 import torch
 from torch import fx, nn
+from torch.fx.graph import _PyTreeCodeGen
 
-from planish.graph.modes import SWITCH, Net
+from planish.errors import PlanishError
+from planish.graph.modes import SWITCH, switch
 from planish.graph.ops import base_name
 
 
@@ -50,18 +54,59 @@ class Body:
     gives: list[fx.Node] = field(default_factory=list)
 
 
+class Part(nn.Module):
+    """A module of the user's model: does its own steps, and calls its submodules."""
+
+    def __init__(self, attributes: Mapping[str, Any], graph: fx.Graph) -> None:
+        super().__init__()
+        self.meta: dict[str, Any] = {}
+        self.graph = graph
+        for name in sorted(attributes, key=lambda name: name.count(".")):  # a module before what lies in it
+            path, _, leaf = name.rpartition(".")
+            register(submodule(self, path), leaf, attributes[name])
+        self.recompile()
+
+    def recompile(self) -> None:
+        """Make `forward` do what the graph says."""
+        runner = fx.GraphModule(self, self.graph)  # for its code only, which reads everything from `self`
+        if isinstance(self.graph._codegen, _PyTreeCodeGen):
+            self._in_spec, self._out_spec = runner._in_spec, runner._out_spec
+        self.forward = MethodType(type(runner).forward, self)
+        self.graph.owning_module = None  # the runner would keep alive parameters that FSDP has replaced
+
+    def train(self, mode: bool = True) -> Part:
+        """Switch to training (or evaluation) mode.
+
+        Raises:
+            ModelError: The graph was captured for evaluation only, or its two modes differ by more than arguments.
+        """
+        refusal = self.meta.get("training_refusal")
+        if mode and isinstance(refusal, PlanishError):
+            raise refusal
+        super().train(mode)
+        if switch(self.graph, mode):
+            self.recompile()
+        return self
+
+
+@cache
+def _part_of_class(name: str) -> type[Part]:
+    """Named as the user's class, so that a printed tree reads like the user's, and so that an export names it."""
+    return type(name, (Part,), {})
+
+
 class Cutter:
     """Cuts a graph into modules, over a table of the tensors (and branches) that it reads."""
 
     def __init__(self, graph: fx.Graph, values: Mapping[str, Any]) -> None:
         self._graph, self._values = graph, values
         self._chains = _chains(graph)
-        self._modules: dict[str, Net] = {}
+        self._modules: dict[str, Part] = {}
         self._names: dict[int, list[str]] = {}
         for name, value in values.items():
             self._names.setdefault(id(value), []).append(name)
 
-    def tree(self) -> Net:
+    def tree(self) -> Part:
         """The whole model as a tree of modules."""
         body = Body("")
         for node in self._graph.nodes:
@@ -144,7 +189,7 @@ class Cutter:
             body.places[node].meta = dict(node.meta)
         return body.places[node]
 
-    def _module(self, body: Body, kind: str) -> Net:
+    def _module(self, body: Body, kind: str) -> Part:
         attributes: dict[str, Any] = {}
         for node in body.graph.nodes:
             path = f"{body.path}.{node.target}" if body.path else str(node.target)
@@ -152,7 +197,7 @@ class Cutter:
                 attributes[str(node.target)] = self._modules[path]
             elif node.op == "get_attr":
                 attributes[str(node.target)] = self._values.get(path, self._values.get(str(node.target)))
-        return Net(attributes, body.graph, kind)  # type: ignore[arg-type]  # GraphModule also takes a table
+        return _part_of_class(kind)(attributes, body.graph)
 
 
 def _chains(graph: fx.Graph) -> dict[fx.Node, Chain]:
@@ -213,6 +258,18 @@ def _equal(one: fx.Graph, other: fx.Graph) -> bool:
         return rows
 
     return steps(one) == steps(other)
+
+
+def register(module: nn.Module, name: str, value: nn.Module | torch.Tensor) -> None:
+    """Give a module a submodule, parameter or buffer, unless it has one of that name."""
+    if name in {*module._modules, *module._parameters, *module._buffers}:
+        return
+    if isinstance(value, nn.Module):
+        module.add_module(name, value)
+    elif isinstance(value, nn.Parameter):
+        module.register_parameter(name, value)
+    else:
+        module.register_buffer(name, value)
 
 
 def submodule(root: nn.Module, path: str) -> nn.Module:

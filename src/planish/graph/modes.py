@@ -21,6 +21,10 @@ SWITCH = "planish_switch"  # node.meta: {argument name: (evaluation value, train
 _NAMED = ("get_attr", "placeholder")
 COUNTER = "planish_counter"  # node.meta of a batch norm: dotted name of the buffer that counts its training batches
 
+EVALUATION_ONLY = ModelError(
+    "this graph was captured for evaluation only", hint="planish.capture(model, example_inputs, training=True)"
+)
+
 
 def merge_training(evaluation: fx.Graph, training: fx.Graph) -> None:
     """Record on the nodes of `evaluation` what `training` does differently.
@@ -39,9 +43,9 @@ def merge_training(evaluation: fx.Graph, training: fx.Graph) -> None:
     counter = None
     for node in (node for node in evaluation.nodes if node.op not in _NAMED and not _is_layout(node)):
         other = next(theirs, None)
-        while other is not None and (_is_counter(other) or _is_layout(other)):
+        while other is not None and (is_counter(other) or _is_layout(other)):
             twin[other] = twin[other.all_input_nodes[0]]
-            counter = str(other.all_input_nodes[0].target) if _is_counter(other) else counter
+            counter = str(other.all_input_nodes[0].target) if is_counter(other) else counter
             other = next(theirs, None)
         if other is None or other.op != node.op or other.target != node.target:
             raise _refusal(node, other)
@@ -101,7 +105,8 @@ def _set_argument(node: fx.Node, name: str, value: Any) -> None:
         node.kwargs = {**node.kwargs, name: value}
 
 
-def _is_counter(node: fx.Node) -> bool:
+def is_counter(node: fx.Node) -> bool:
+    """Whether a step only counts the training batches of a batch norm."""
     return (
         node.target == torch.ops.aten.add_.Tensor
         and str(node.all_input_nodes[0].target).endswith("num_batches_tracked")
@@ -128,6 +133,15 @@ def _refusal(node: fx.Node | None, other: fx.Node | None) -> ModelError:
     )
 
 
+def switch(graph: fx.Graph, training: bool) -> bool:
+    """Put a graph into one of the two modes; False where both are the same."""
+    switched = [node for node in graph.nodes if SWITCH in node.meta]
+    for node in switched:
+        for name, values in node.meta[SWITCH].items():
+            _set_argument(node, name, values[training])
+    return bool(switched)
+
+
 class Net(fx.GraphModule):
     """A graph as an ordinary trainable module: the user's parameter names, and `train()`/`eval()` that switch."""
 
@@ -141,12 +155,7 @@ class Net(fx.GraphModule):
         if mode and isinstance(refusal, PlanishError):
             raise refusal
         super().train(mode)
-        switched = [node for node in self.graph.nodes if SWITCH in node.meta]
-        for node in switched:
-            switch: Mapping[str, tuple[Any, Any]] = node.meta[SWITCH]
-            for name, values in switch.items():
-                _set_argument(node, name, values[mode])
-        if switched:
+        if switch(self.graph, mode):
             self.recompile()
         return self
 
