@@ -34,7 +34,12 @@ def patterns(element: Element, count: int = COUNT, seed: int = 0) -> Tensor:
 
 def nearest(x: float, grid: list[float], codes: list[int]) -> float:
     """The nearest of `grid` by exact arithmetic, a tie to the even code; what is beyond goes to the end."""
-    exact, place = Fraction(x), bisect_left(grid, x)
+    return nearest_fraction(Fraction(x), grid, codes)
+
+
+def nearest_fraction(exact: Fraction, grid: list[float], codes: list[int]) -> float:
+    """As `nearest`, of a fraction."""
+    place = bisect_left(grid, exact)
     near = range(max(0, place - 1), min(len(grid), place + 1))
     return grid[min(near, key=lambda n: (abs(Fraction(grid[n]) - exact), codes[n] % 2))]
 
