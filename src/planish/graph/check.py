@@ -21,14 +21,20 @@ def verify(graph: Graph) -> None:
     Raises:
         GraphError: It is not; names the node and its module path.
     """
-    try:
-        graph.fx.lint()
-    except RuntimeError as error:
-        raise GraphError(f"the graph is malformed: {error}") from error
-    steps = list(graph.fx.nodes)
-    if not steps or steps[-1].op != "output" or len(graph.inputs) != graph.in_spec.num_leaves:
-        raise GraphError("the graph does not take its inputs or returns nothing")
-    for fx_node in steps:
+    bodies = [body.graph for body in graph.branches.values()]
+    for scope in (graph.fx, *bodies):
+        try:
+            scope.lint()
+        except RuntimeError as error:
+            raise GraphError(f"the graph is malformed: {error}") from error
+        if [node.op for node in scope.nodes][-1:] != ["output"]:
+            raise GraphError("the graph returns nothing")
+    if len(graph.inputs) != graph.in_spec.num_leaves:
+        raise GraphError("the graph does not take its inputs")
+    names = [node.name for node in graph.nodes]
+    if len(set(names)) < len(names):
+        raise GraphError("two operations of the graph have one name")
+    for fx_node in (node for scope in (graph.fx, *bodies) for node in scope.nodes):
         node = Node(graph, fx_node)
         where = f"{node.path or 'the model'} ({node.name})"
         if fx_node.op == "get_attr" and str(fx_node.target) not in {*graph.tensors, *graph.branches}:

@@ -20,7 +20,9 @@ from torch._subclasses import FakeTensorMode
 
 from planish.errors import GraphError
 from planish.formats import Format
-from planish.graph.assemble import copy_graph, read_by
+from planish.graph.assemble import read_by
+from planish.graph.branches import bring, copied, depth, enclosing, prune, steps_of
+from planish.graph.copying import copy_graph
 from planish.graph.node import Node
 
 if TYPE_CHECKING:
@@ -33,9 +35,10 @@ class Editor:
     """A copy of a graph that can be changed until `done()`. Tensors are shared with the original."""
 
     def __init__(self, graph: Graph) -> None:
-        self.graph = graph.replace(fx=copy_graph(graph.fx), tensors=dict(graph.tensors))
-        self._fx = self.graph.fx
-        self._places = {node.name: node for node in self._fx.nodes}
+        bodies = copied(graph.branches, fx.GraphModule)
+        self.graph = graph.replace(fx=copy_graph(graph.fx), tensors=dict(graph.tensors), branches=bodies)
+        self._fx, self._bodies, self._calls = self.graph.fx, bodies, self.graph.calls
+        self._places = {node.name: node for node in (*self._fx.nodes, *steps_of(self._fx, bodies))}
         self._persistent = set(graph.buffers)
         self._fake: FakeTensorMode = (
             detect_fake_mode([node.meta.get("val") for node in self._fx.nodes]) or FakeTensorMode()
@@ -73,13 +76,18 @@ class Editor:
     ) -> Node:
         """Insert an operation in front of a node; it inherits that node's module path unless `path` names another.
 
+        Where the node stands in a branch, what does not depend on the branch is computed before the branch is chosen.
+
         Raises:
             GraphError: The operation does not take values of these shapes.
         """
         at = self._mine(before)
-        fx_args, fx_kwargs = self._unwrap(args), self._unwrap(kwargs)
-        with self._fx.inserting_before(at):
-            node = self._fx.call_function(target, fx_args, fx_kwargs)  # type: ignore[arg-type]
+        scopes: list[fx.Graph] = []
+        fx.map_arg(self._unwrap((args, kwargs)), lambda node: scopes.append(node.graph))
+        scope = max(scopes, key=lambda graph: depth(graph, self._calls), default=at.graph)
+        fx_args, fx_kwargs = self._unwrap((args, kwargs), scope)
+        with scope.inserting_before(enclosing(at, scope, self._calls)):
+            node = scope.call_function(target, fx_args, fx_kwargs)
         node.meta = {key: at.meta[key] for key in INHERITED if key in at.meta}
         if path is not None:
             node.meta["nn_module_stack"] = self._stack(path)
@@ -102,17 +110,20 @@ class Editor:
 
     def replace(self, old: Node, new: Node) -> None:
         """Let every user of `old` read `new` instead; `new` itself may still read `old`."""
-        target = self._mine(new)
-        self._mine(old).replace_all_uses_with(target, delete_user_cb=lambda user: user is not target)
+        gone = self._mine(old)
+        target = bring(self._mine(new), gone.graph, self._calls, self._bodies)
+        gone.replace_all_uses_with(target, delete_user_cb=lambda user: user is not target)
 
     def replace_input(self, user: Node, old: Node, new: Node) -> None:
         """Let one user of `old` read `new` instead."""
-        self._mine(user).replace_input_with(self._mine(old), self._mine(new))
+        reader = self._mine(user)
+        before, after = (bring(self._mine(node), reader.graph, self._calls, self._bodies) for node in (old, new))
+        reader.replace_input_with(before, after)
 
     def set_args(self, node: Node, *args: Any, **kwargs: Any) -> None:
         """Give an operation other arguments, and recompute its fake value."""
         target = self._mine(node)
-        target.args, target.kwargs = self._unwrap(args), self._unwrap(kwargs)
+        target.args, target.kwargs = self._unwrap((args, kwargs), target.graph)
         self._evaluate(target)
 
     def set_tensor(self, name: str, tensor: torch.Tensor) -> None:
@@ -126,33 +137,38 @@ class Editor:
 
     def erase(self, node: Node) -> None:
         """Remove a node that nobody reads."""
-        self._fx.erase_node(self._mine(node))
+        gone = self._mine(node)
+        gone.graph.erase_node(gone)
 
     def done(self) -> Graph:
         """The edited graph: operations and tensors that nobody reads are gone, and it is well formed."""
-        self._fx.eliminate_dead_code(
-            is_impure_node=lambda node: node.op in ("placeholder", "output") or node.is_impure()
-        )
+        prune(self._fx, self._bodies)
         tensors = read_by(self._fx, self.graph.tensors)
         buffers = frozenset(self._persistent & tensors.keys())
-        return self.graph.replace(fx=copy_graph(self._fx), tensors=tensors, buffers=buffers).verify()
+        bodies = copied(self._bodies, fx.GraphModule)
+        return self.graph.replace(fx=copy_graph(self._fx), tensors=tensors, buffers=buffers, branches=bodies).verify()
 
     def _mine(self, node: Node) -> fx.Node:
-        return node.fx if node.fx.graph is self._fx else self._places[node.name]
+        return node.fx if node.fx.graph is self._fx or node.fx.graph in self._calls else self._places[node.name]
 
     def _known(self, node: fx.Node) -> Node:
-        self._places[node.name] = node
+        stem, count = node.name, 0
+        while self._places.setdefault(node.name, node) is not node:  # a name is unique among all branches
+            count += 1
+            node._rename(f"{stem}_{count}")
         return Node(self.graph, node)
 
-    def _unwrap(self, value: Any) -> Any:
+    def _unwrap(self, value: Any, scope: fx.Graph | None = None) -> Any:
+        """Nodes as fx nodes, as what they are called in `scope` if one is given."""
         if isinstance(value, Node):
-            return self._mine(value)
+            node = self._mine(value)
+            return node if scope is None else bring(node, scope, self._calls, self._bodies)
         if isinstance(value, list | tuple):
-            return type(value)(self._unwrap(item) for item in value)
-        return {key: self._unwrap(item) for key, item in value.items()} if isinstance(value, dict) else value
+            return type(value)(self._unwrap(item, scope) for item in value)
+        return {key: self._unwrap(item, scope) for key, item in value.items()} if isinstance(value, dict) else value
 
     def _stack(self, path: str) -> dict[str, tuple[str, str]]:
-        for node in self._fx.nodes:
+        for node in steps_of(self._fx, self._bodies):
             stack = node.meta.get("nn_module_stack")
             if stack and next(reversed(stack.values()))[0] == path:
                 return dict(stack)

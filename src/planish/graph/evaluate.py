@@ -8,6 +8,7 @@ import torch
 from torch import fx
 
 from planish.graph.assemble import read_by
+from planish.graph.branches import source, steps_of
 from planish.graph.ops import ROLES, base_name
 
 if TYPE_CHECKING:
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 def fold(graph: Graph, node: fx.Node, known: dict[fx.Node, torch.Tensor] | None = None) -> torch.Tensor | None:
     """The value of a node that depends on tensors of the graph only; None if it depends on an input."""
     known = {} if known is None else known
+    node = source(node, graph.calls)
     if node in known:
         return known[node]
     if node.op == "get_attr":
@@ -42,11 +44,12 @@ def base_tensors(graph: Graph) -> dict[str, torch.Tensor]:
     kept = {name: kept[name] for name in kept.keys() & (graph.parameter_names | graph.buffers)}
     result = {name: tensor.detach() for name, tensor in kept.items() if "__" not in name.rpartition(".")[2]}
     folded: set[str] = set()
-    for node in graph.fx.nodes:
-        roles = ROLES.get(base_name(node.target)) if node.op == "call_function" else None
-        if roles is None or not isinstance(weight := node.args[roles.weight], fx.Node) or weight.op == "get_attr":
+    for node in steps_of(graph.fx, graph.branches):
+        roles = ROLES.get(base_name(node.target))
+        if roles is None or not isinstance(read := node.args[roles.weight], fx.Node):
             continue
-        name = base_name_of(weight)
+        weight = source(read, graph.calls)
+        name = "" if weight.op == "get_attr" else base_name_of(weight)
         value = fold(graph, weight) if name in result and name not in folded else None
         if value is not None and value.shape == result[name].shape:
             tied = {other for other in result if kept[other] is kept[name]}

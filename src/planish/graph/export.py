@@ -15,8 +15,9 @@ from torch import fx, nn
 from torch.utils import _pytree as pytree
 
 from planish.errors import ModelError, PlanishError
+from planish.graph.adopt import adopt_branches, attribute
+from planish.graph.branches import Bodies, assembled
 from planish.graph.diagnose import explain
-from planish.graph.inline import inline_regions
 from planish.graph.modes import EVALUATION_ONLY, is_counter, merge_training
 from planish.graph.node import source_line
 from planish.graph.operators import is_allowed, is_guard
@@ -42,17 +43,18 @@ def export(
     Raises:
         ModelError: The model does something that cannot be exported; says on which line.
     """
-    exported = _export(model, call, names, dynamic, training=False)
+    exported, bodies = _export(model, call, names, dynamic, training=False)
     refusal: PlanishError | None = EVALUATION_ONLY
     if training:
         try:
-            merge_training(exported.graph, _export(model, call, names, dynamic, training=True).graph)
+            _merge(exported.graph, bodies, *_export(model, call, names, dynamic, training=True))
             refusal = None
         except PlanishError as error:
             refusal = error
     symbols = _symbols(exported.graph, names, call, dynamic)
     return {
         **_attributes(exported, model),
+        "branches": assembled({name: body.graph for name, body in bodies.items()}, fx.GraphModule),
         "example": call,
         "dynamic": dynamic,
         "symbols": symbols,
@@ -92,7 +94,8 @@ def mode_of(model: nn.Module, training: bool) -> Iterator[None]:
 
 def _export(
     model: nn.Module, call: Call, names: list[str], dynamic: Mapping[str, Any], training: bool
-) -> fx.GraphModule:
+) -> tuple[fx.GraphModule, dict[str, fx.GraphModule]]:
+    """What torch exports in one mode, and the bodies of its branches."""
     args, kwargs = copied(call)
     shapes = torch.export.ShapesCollection()
     for leaf, axes in axes_of(names, (args, kwargs), dynamic):
@@ -106,11 +109,20 @@ def _export(
     except Exception as error:  # torch raises many kinds
         raise explain(error, model, "the model cannot be exported") from error
     exported = program.module(check_guards=False)
-    inline_regions(exported)
-    _drop_dead(exported.graph)
-    _refuse_foreign(exported.graph)
+    bodies = adopt_branches(exported, model)
+    for graph in (*(body.graph for body in bodies.values()), exported.graph):
+        _drop_dead(graph)
+        _refuse_foreign(graph)
     _complete_paths(exported.graph)
-    return exported
+    return exported, bodies
+
+
+def _merge(
+    evaluation: fx.Graph, bodies: Bodies, training: fx.GraphModule, training_bodies: dict[str, fx.GraphModule]
+) -> None:
+    merge_training(evaluation, training.graph)
+    for name, body in bodies.items():  # the graphs name the same ones, or the merge has refused
+        merge_training(body.graph, training_bodies[name].graph)
 
 
 def _symbols(graph: fx.Graph, names: list[str], call: Call, dynamic: Mapping[str, Any]) -> dict[str, str]:
@@ -127,18 +139,16 @@ def _symbols(graph: fx.Graph, names: list[str], call: Call, dynamic: Mapping[str
 
 
 def _attributes(exported: fx.GraphModule, model: nn.Module) -> dict[str, Any]:
-    tensors: dict[str, torch.Tensor] = {}
-    branches: dict[str, fx.GraphModule] = {}
-    for node in exported.graph.nodes:
-        if node.op == "get_attr":
-            value = _attribute(exported, str(node.target))
-            (branches if isinstance(value, fx.GraphModule) else tensors)[str(node.target)] = value  # type: ignore[assignment]
+    named = (
+        (str(node.target), attribute(exported, str(node.target))) for node in exported.graph.find_nodes(op="get_attr")
+    )
+    tensors = {name: value for name, value in named if isinstance(value, torch.Tensor)}
     # the model's own tensors, so that a capture costs no second copy of the weights
     parameters = dict(model.named_parameters(remove_duplicate=False))
     own = {**parameters, **dict(model.named_buffers(remove_duplicate=False))}
     tensors = {name: own.get(name, value) for name, value in tensors.items()}
     buffers = frozenset(tensors.keys() & model.state_dict().keys() - parameters.keys())
-    return {"fx": exported.graph, "tensors": tensors, "branches": branches, "buffers": buffers}
+    return {"fx": exported.graph, "tensors": tensors, "buffers": buffers}
 
 
 def _drop_dead(graph: fx.Graph) -> None:
@@ -164,13 +174,6 @@ def _refuse_foreign(graph: fx.Graph) -> None:
                 source_line(node.meta.get("stack_trace") or ""),
                 experts if "grouped_mm" in str(node.target) else "write that part with torch operations",
             )
-
-
-def _attribute(root: nn.Module, name: str) -> Any:
-    value: Any = root
-    for part in name.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def _complete_paths(graph: fx.Graph) -> None:

@@ -18,7 +18,9 @@ from torch.utils import _pytree as pytree
 
 from planish.errors import OptionError, PlanishError
 from planish.graph import check, evaluate, store
-from planish.graph.assemble import assemble, assemble_tree, clone, copy_graph
+from planish.graph.assemble import assemble, assemble_tree
+from planish.graph.branches import calls_of, copied, steps_of
+from planish.graph.copying import clone, copy_graph
 from planish.graph.edit import Editor
 from planish.graph.export import export
 from planish.graph.hierarchy import Part
@@ -54,8 +56,13 @@ class Graph:
 
     @property
     def nodes(self) -> tuple[Node, ...]:
-        """The operations in execution order."""
-        return tuple(Node(self, node) for node in self.fx.nodes if node.op == "call_function")
+        """The operations in execution order, those in branches of `torch.cond` before the call that chooses one."""
+        return tuple(Node(self, node) for node in steps_of(self.fx, self.branches))
+
+    @cached_property
+    def calls(self) -> Mapping[fx.Graph, fx.Node]:
+        """Body of a branch -> the `torch.cond` that may run it."""
+        return calls_of(self.fx, self.branches)
 
     @property
     def inputs(self) -> tuple[Node, ...]:
@@ -88,7 +95,7 @@ class Graph:
         Raises:
             OptionError: There is none.
         """
-        for node in self.fx.nodes:
+        for node in (*self.fx.nodes, *steps_of(self.fx, self.branches)):
             if node.name == name:
                 return Node(self, node)
         raise OptionError(f"the graph has no node {name!r}", hint="print(graph) lists the names")
@@ -118,7 +125,7 @@ class Graph:
 
     @cached_property
     def _runnable(self) -> fx.GraphModule:
-        return assemble(self, fx.GraphModule, self.fx, self.tensors)
+        return assemble(self, fx.GraphModule, self.fx, self.tensors, self.branches)
 
     @overload
     def module(self, hierarchical: Literal[False] = False) -> Net: ...
@@ -143,7 +150,10 @@ class Graph:
         }
         steps = copy_graph(self.fx)
         add_counters(steps)
-        net = assemble_tree(self, steps, tensors) if hierarchical else assemble(self, Net, steps, tensors)
+        bodies = copied(self.branches, Net)
+        net = (
+            assemble_tree(self, steps, tensors, bodies) if hierarchical else assemble(self, Net, steps, tensors, bodies)
+        )
         net.meta["training_refusal"] = self.training_refusal
         net.training = True  # GraphModule says so of a new one; eval() below sets every submodule
         return net.eval()
@@ -161,7 +171,7 @@ class Graph:
         add_counters(steps)
         args, kwargs = self.example
         names = [*self.fx._codegen.pytree_info.orig_args[: len(args)], *kwargs]  # type: ignore[attr-defined]
-        net = assemble_tree(self, steps, self.tensors)
+        net = assemble_tree(self, steps, self.tensors, copied(self.branches, Net))
         refusal = self.training_refusal
         attributes = export(net, self.example, names, self.dynamic, training=refusal is None)
         return Graph(**(attributes if refusal is None else {**attributes, "training_refusal": refusal})).verify()

@@ -10,6 +10,7 @@ import torch
 from torch import fx
 
 from planish.formats import Format
+from planish.graph.branches import readers, source
 from planish.graph.ops import ROLES, base_name
 from planish.graph.shapes import Size, shape_of
 
@@ -62,12 +63,12 @@ class Node:
     @property
     def inputs(self) -> tuple[Node, ...]:
         """The nodes whose values this one reads, each once."""
-        return tuple(Node(self.graph, node) for node in self.fx.all_input_nodes)
+        return tuple(dict.fromkeys(self._seen(node) for node in self.fx.all_input_nodes))
 
     @property
     def users(self) -> tuple[Node, ...]:
-        """The nodes that read this one's value."""
-        return tuple(Node(self.graph, node) for node in self.fx.users)
+        """The nodes that read this one's value, in branches too."""
+        return tuple(Node(self.graph, node) for node in readers(self.fx, self.graph.calls, self.graph.branches))
 
     @property
     def value(self) -> Any:
@@ -147,7 +148,10 @@ class Node:
         return value if isinstance(value, Node) else None
 
     def _view(self, value: Any) -> Any:
-        return fx.map_arg(value, lambda node: Node(self.graph, node))  # pyright: ignore[reportArgumentType]
+        return fx.map_arg(value, self._seen)  # pyright: ignore[reportArgumentType]
+
+    def _seen(self, node: fx.Node) -> Node:
+        return Node(self.graph, source(node, self.graph.calls))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Node) and other.fx is self.fx

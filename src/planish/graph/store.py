@@ -12,6 +12,7 @@ import keyword
 import math
 import os
 from contextlib import suppress
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,22 +20,20 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import fx, nn
-from torch._dispatch.python import enable_python_dispatcher
-from torch._subclasses import FakeTensorMode
-from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
 from planish.errors import ModelError, UntrustedFile, UserError
 from planish.graph import operators
+from planish.graph.branches import assembled
 from planish.graph.modes import COUNTER, SWITCH
-from planish.graph.shapes import size_text
+from planish.graph.propagate import dynamic_axes, propagate
 from planish.graph.structure import dump_spec, load_spec
 
 if TYPE_CHECKING:
     from planish.graph.graph import Graph
 
-VERSION = 1
+VERSION = 2
 
 
 def save(graph: Graph, path: str | os.PathLike[str]) -> None:
@@ -55,14 +54,14 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
         "aliases": {name: owner for name, owner in aliases.items() if name != owner},
         "trainable": {name: graph.tensors[name].requires_grad for name in sorted(graph.parameter_names)},
         "buffers": sorted(graph.buffers),
-        "dynamic": _encode(_dynamic_names(graph)),
+        "dynamic": _encode({"by_input": dict(graph.dynamic), "axes": dynamic_axes(graph)}),
         "example": {
             "spec": dump_spec(example_spec),
             "leaves": [None if isinstance(leaf, torch.Tensor) else _encode(leaf) for leaf in leaves],
         },
         "training_refusal": None if refusal is None else [refusal.what, refusal.where, refusal.hint],
         "graph": _encode_graph(graph.fx, in_names=True),
-        "branches": {name: _encode_branch(module) for name, module in graph.branches.items()},
+        "branches": {name: _encode_graph(body.graph) for name, body in graph.branches.items()},
     }
     draft = target.with_name(f".{target.name}.draft")
     try:
@@ -97,7 +96,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
         raise UntrustedFile(f"the file has version {document.get('version')!r}, this Planish reads {VERSION}", where)
     try:
         return _decode_document(document, stored, where)
-    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, IndexError, RuntimeError, StopIteration) as error:
         raise UntrustedFile(f"the file is damaged: {error}", where, "write it again with graph.save(...)") from error
 
 
@@ -113,67 +112,23 @@ def _decode_document(document: dict[str, Any], stored: dict[str, torch.Tensor], 
         for i, leaf in enumerate(document["example"]["leaves"])
     ]
     example = pytree.tree_unflatten(leaves, load_spec(document["example"]["spec"], where))
-    branches = {name: _decode_branch(branch, where) for name, branch in document["branches"].items()}
+    branches = {_identifier(name, where): _decode_graph(body, where) for name, body in document["branches"].items()}
+    bodies = assembled(_without_circles(branches, where), fx.GraphModule)
     graph = _decode_graph(document["graph"], where)
     dynamic = _decode(document["dynamic"], {}, where)
-    symbols = _propagate(graph, [leaf for leaf in leaves if leaf is not None], dynamic, {**tensors, **branches})
+    inputs = [leaf for leaf in leaves if leaf is not None]
+    symbols = propagate(graph, bodies, tensors, inputs, dynamic["axes"])
     refusal = document["training_refusal"]
     return {
         "fx": graph,
         "tensors": tensors,
         "example": example,
         "buffers": frozenset(document["buffers"]),
-        "branches": branches,
+        "branches": bodies,
         "dynamic": dynamic["by_input"],
         "symbols": symbols,
         "training_refusal": None if refusal is None else ModelError(*refusal),
     }
-
-
-def _dynamic_names(graph: Graph) -> dict[str, Any]:
-    """What the user asked for, and the name of each dynamic axis of each flattened input."""
-    axes: list[dict[str, str]] = []
-    for node in graph.inputs:
-        shape = node.value.shape if isinstance(node.value, torch.Tensor) else ()
-        named = {str(axis): size_text(size, graph.symbols) for axis, size in enumerate(shape)}
-        axes.append({axis: size for axis, size in named.items() if isinstance(size, str)})
-    return {"by_input": dict(graph.dynamic), "axes": axes}
-
-
-def _propagate(
-    graph: fx.Graph, inputs: list[Any], dynamic: dict[str, Any], attributes: dict[str, Any]
-) -> dict[str, str]:
-    """Compute every node's fake value; return torch's symbol -> the user's name."""
-    environment = ShapeEnv()
-    mode = FakeTensorMode(shape_env=environment)
-    first: dict[str, torch.SymInt] = {}
-    values: list[Any] = []
-    for value, named in zip(inputs, dynamic["axes"], strict=True):
-        if not isinstance(value, torch.Tensor):
-            values.append(value)
-            continue
-        kinds = [DimDynamic.DYNAMIC if str(axis) in named else DimDynamic.STATIC for axis in range(value.dim())]
-        fake = mode.from_tensor(value, symbolic_context=StatelessSymbolicContext(dynamic_sizes=kinds))
-        for axis, name in named.items():
-            size = fake.shape[int(axis)]
-            if name in first:
-                torch._check(size == first[name])
-            elif isinstance(size, torch.SymInt):
-                first[name] = size
-        values.append(fake)
-    supply = iter(values)
-    for node in graph.nodes:
-        if node.op == "placeholder":
-            node.meta["val"] = next(supply)
-        elif node.op == "get_attr":
-            found = attributes[str(node.target)]
-            node.meta["val"] = mode.from_tensor(found, static_shapes=True) if isinstance(found, torch.Tensor) else found
-        elif node.op == "call_function":
-            args, kwargs = fx.map_arg((node.args, dict(node.kwargs)), lambda source: source.meta["val"])
-            with torch.no_grad(), mode, enable_python_dispatcher():
-                node.meta["val"] = node.target(*args, **kwargs)  # type: ignore[operator]  # on the allow-list
-    # read last: torch replaces one symbol by another where it learns that two sizes are equal
-    return {str(size.node.expr): name for name, size in first.items()}
 
 
 def _encode_graph(graph: fx.Graph, in_names: bool = False) -> dict[str, Any]:
@@ -191,7 +146,9 @@ def _encode_graph(graph: fx.Graph, in_names: bool = False) -> dict[str, Any]:
         else:
             row["target"] = str(node.target)
         if stack := node.meta.get("nn_module_stack"):
-            row["modules"] = [[path, kind if isinstance(kind, str) else kind.__name__] for path, kind in stack.values()]
+            row["modules"] = [
+                [key, path, kind if isinstance(kind, str) else kind.__name__] for key, (path, kind) in stack.items()
+            ]
         if switch := node.meta.get(SWITCH):
             row["switch"] = {name: _encode(list(values)) for name, values in switch.items()}
         if counter := node.meta.get(COUNTER):
@@ -225,13 +182,13 @@ def _decode_graph(document: dict[str, Any], where: str) -> fx.Graph:
             node._rename(name)
         known[name] = node
         if modules := row.get("modules"):
-            node.meta["nn_module_stack"] = {
-                f"{i}:{path}": (str(path), str(kind)) for i, (path, kind) in enumerate(modules)
-            }
+            node.meta["nn_module_stack"] = {str(key): (str(path), str(kind)) for key, path, kind in modules}
         if switch := row.get("switch"):
             node.meta[SWITCH] = {argument: tuple(_decode(values, known, where)) for argument, values in switch.items()}
         if counter := row.get("counter"):
             node.meta[COUNTER] = _dotted(counter, where)
+    if [row["op"] for row in document["nodes"]][-1:] != ["output"]:
+        raise UntrustedFile("a graph in the file returns nothing", where)
     if "arguments" in document:
         names = [_identifier(name, where) for name in document["arguments"]]
         specs = load_spec(document["in_spec"], where), load_spec(document["out_spec"], where)
@@ -240,14 +197,16 @@ def _decode_graph(document: dict[str, Any], where: str) -> fx.Graph:
     return graph
 
 
-def _encode_branch(module: fx.GraphModule) -> dict[str, Any]:
-    if any(node.op == "get_attr" for node in module.graph.nodes):
-        raise UserError("a branch of torch.cond holds tensors or further branches of its own; it cannot be saved yet")
-    return _encode_graph(module.graph)
-
-
-def _decode_branch(document: dict[str, Any], where: str) -> fx.GraphModule:
-    return fx.GraphModule({}, _decode_graph(document, where))
+def _without_circles(branches: dict[str, fx.Graph], where: str) -> dict[str, fx.Graph]:
+    """Refuse a branch that holds itself, or what is no branch."""
+    inner = {name: {str(n.target) for n in body.nodes if n.op == "get_attr"} for name, body in branches.items()}
+    try:
+        tuple(TopologicalSorter(inner).static_order())
+    except CycleError as error:
+        raise UntrustedFile("a branch of torch.cond holds itself", where) from error
+    if unknown := set().union(*inner.values()) - branches.keys():
+        raise UntrustedFile(f"a branch of torch.cond holds {min(unknown)!r}, which is no branch", where)
+    return branches
 
 
 def _check_keywords(spec: pytree.TreeSpec, where: str) -> None:
