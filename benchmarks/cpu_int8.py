@@ -33,10 +33,10 @@ BASE = "openvino fp32"
 TOO_SLOW = 4.0  # times the baseline: cannot win, is timed apart in a few calls and not judged
 SHAPES = {"minilm": ("128", "stream"), "resnet18": ("",), "mobilenet_v2": ("",), "vit_tiny": ("",)}
 RECIPES = {
-    "minilm": ("w7a8", "w8a8", "w8a8-dynamic", "w8"),
-    "vit_tiny": ("w7a8", "w8a8", "w8a8-dynamic", "w8"),
-    "resnet18": ("w7a8-conv", "w8a8-conv"),
-    "mobilenet_v2": ("w7a8-conv", "w8a8-conv"),
+    "minilm": ("w8a8", "w8a8-dynamic", "w8"),
+    "vit_tiny": ("w8a8", "w8a8-dynamic", "w8"),
+    "resnet18": ("w8a8-conv",),
+    "mobilenet_v2": ("w8a8-conv",),
 }
 # An engine may round at other places than the graph. MobileNetV2 with random weights loses 22 % to 8 bits whatever runs
 # it, so two roundings differ by more than the default tolerance; what counts is the SQNR against fp32, judged below.

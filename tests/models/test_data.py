@@ -8,7 +8,7 @@ import tarfile
 
 import numpy as np
 import pytest
-from tests.support import require_package
+from tests.support import require, require_package
 
 from planish.errors import DataError, MissingExtra
 from planish.models import data, sentences

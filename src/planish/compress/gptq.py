@@ -13,6 +13,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from planish.compress import pairs
 from planish.compress.sites import replace_tensor, roles
 from planish.compress.sweep import Read
 from planish.errors import DataError
@@ -36,7 +37,7 @@ def applies(node: Node) -> bool:
     return weight.inputs[0].kind == "tensor"
 
 
-def round_weight(graph: Graph, node: Node, read: Read, about_mean: bool) -> None:
+def round_weight(graph: Graph, node: Node, read: Read, about_mean: bool, in_pairs: bool = False) -> None:
     """Replace the layer's weight by numbers of its cast's format that compute the exact output best.
 
     Args:
@@ -44,6 +45,7 @@ def round_weight(graph: Graph, node: Node, read: Read, about_mean: bool) -> None
         node: A layer that `applies` accepts.
         read: Gives what it reads.
         about_mean: Whether the bias will make up for the mean error.
+        in_pairs: Whether codes are kept to pairs (`planish.compress.pairs`); the scales then grow.
     """
     cast = node.weight
     assert cast is not None
@@ -54,10 +56,13 @@ def round_weight(graph: Graph, node: Node, read: Read, about_mean: bool) -> None
     transposed = roles(node).out_axis == 1
     weight = (old.T if transposed else old).detach().double()
     gram, cross, rows = _moments([(b.actual, b.exact) for b in read(node.input)], weight.float(), about_mean)
+    if in_pairs:
+        pairs.grow_scale(graph, node, gram.diag().float())
     pull = (PULL + len(gram) / rows) * gram.diag().mean() * torch.eye(len(gram), dtype=gram.dtype)
     start = torch.linalg.solve(gram + pull, cross + pull @ weight.T).T
     parameters = tuple(graph.tensors[str(place.target)] for place in cast.args[1])
-    rounded = gptq(start, gram, cast.format, parameters, transposed).to(old.dtype)
+    partners = pairs.Partners(len(gram)) if in_pairs else None
+    rounded = gptq(start, gram, cast.format, parameters, transposed, partners).to(old.dtype)
     replace_tensor(graph, name, (rounded.T if transposed else rounded).contiguous())
 
 
@@ -77,7 +82,12 @@ def _moments(inputs: list[tuple[Tensor, Tensor]], weight: Tensor, about_mean: bo
 
 
 def gptq(
-    weight: Tensor, gram: Tensor, format: Format, parameters: tuple[Tensor, ...], transposed: bool = False
+    weight: Tensor,
+    gram: Tensor,
+    format: Format,
+    parameters: tuple[Tensor, ...],
+    transposed: bool = False,
+    partners: pairs.Partners | None = None,
 ) -> Tensor:
     """Numbers of `format` for `weight`, `(out, in)` float64, given the inputs' Gram matrix `(in, in)`.
 
@@ -87,6 +97,7 @@ def gptq(
         format: The format; its block refers to the weight as stored.
         parameters: The scales, which stay as they are.
         transposed: Whether the weight is stored as `(in, out)`.
+        partners: Keeps the codes to pairs.
     """
     order = torch.argsort(gram.diag(), descending=True)
     damped = gram[order][:, order] + DAMPING * gram.diag().mean().clamp_min(1e-12) * torch.eye(
@@ -97,7 +108,7 @@ def gptq(
     if int(info):
         raise DataError("the inputs of a layer are too alike to round its weight by GPTQ", hint="more calibration data")
     stored = weight.T if transposed else weight
-    spread = _Columns(format, parameters, tuple(stored.shape), transposed)
+    spread = _Columns(format, parameters, tuple(stored.shape), transposed, partners)
     left, result = weight[:, order].clone(), torch.empty_like(weight)
     for start in range(0, len(gram), COLUMNS):
         stop = min(start + COLUMNS, len(gram))
@@ -118,9 +129,14 @@ class _Columns:
     """Rounds single columns of a weight whose scales are known."""
 
     def __init__(
-        self, format: Format, parameters: tuple[Tensor, ...], shape: tuple[int, ...], transposed: bool
+        self,
+        format: Format,
+        parameters: tuple[Tensor, ...],
+        shape: tuple[int, ...],
+        transposed: bool,
+        partners: pairs.Partners | None,
     ) -> None:
-        block, self.transposed = format.block, transposed
+        block, self.partners = format.block, partners
         self.format = format.per_channel(0)
         ones = torch.ones(shape)
         spread = [
@@ -132,4 +148,5 @@ class _Columns:
 
     def round(self, column: Tensor, place: int) -> Tensor:
         parameters = [p[:, place : place + 1].to(kind) for p, kind in zip(self.spread, self.types, strict=True)]
-        return self.format.cast(column[:, None], parameters)[:, 0]
+        rounded = self.format.cast(column[:, None], parameters)[:, 0]
+        return self.partners.keep(rounded, parameters[0][:, 0], place) if self.partners else rounded

@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from planish.compress import bias, exclude, gptq
+from planish.compress import bias, exclude, gptq, pairs
 from planish.compress.ranges import RANGES, Ranges, find_range
 from planish.compress.sites import (
     Site,
@@ -19,6 +19,7 @@ from planish.compress.sites import (
     placed_on_activation,
     placed_on_weight,
     sites,
+    skips,
     weight_name,
     weight_of,
     weighted,
@@ -37,7 +38,8 @@ class Quantize(Pass):
     """Put a `planish::cast` on weights and, if asked, on the activations that meet them.
 
     A format without a block gets one by its role: weights one scale for each output channel, activations one for the
-    tensor (one a token if dynamic). Layers that read one tensor share its cast. What is quantized already is left as it
+    tensor (one a token if dynamic). Layers that read one tensor share its cast, and so do the additions beside
+    convolutions: skip connections stay in integers. What is quantized already is left as it
     is, so that exceptions come first in a recipe and the general case last.
 
     Attributes:
@@ -54,6 +56,9 @@ class Quantize(Pass):
             outputs of the exact one. Linear layers only; others are rounded to the nearest.
         correct_bias: Move the bias of each layer that has one by the mean error of its output on the calibration data
             (arXiv 1906.04721, section 4.2), earlier layers being corrected already.
+        pair_bits: 16 keeps the codes of weights to such as never overflow the 16 bits in which x86 processors without
+            VNNI add two products with 8-bit activations: exact on every processor, at a small loss
+            (`planish.compress.pairs`). 32 leaves them; engines that would overflow are then refused or run slower.
         max_drop: The most that `metric` may fall on the calibration data. The fewest layers that meet it keep their
             precision, the most sensitive first.
         metric: What `max_drop` is measured in.
@@ -67,6 +72,7 @@ class Quantize(Pass):
     percentile: float = 99.99
     by: Rounding = "rtn"
     correct_bias: bool = False
+    pair_bits: Literal[16, 32] = 32
     max_drop: float | None = None
     metric: str = "mean_cosine"
 
@@ -81,6 +87,10 @@ class Quantize(Pass):
             raise OptionError(f"unknown ranges {self.ranges!r}", "ranges", f"one of {', '.join(RANGES)}")
         if self.by not in ("rtn", "gptq"):
             raise OptionError(f"unknown rounding {self.by!r}", "by", "'rtn' or 'gptq'")
+        if self.pair_bits not in (16, 32):
+            raise OptionError(f"pairs of products are added in 16 or 32 bits, not {self.pair_bits}", "pair_bits")
+        if self.pair_bits == 16 and self.weights is not None:
+            pairs.check(get(self.weights))
         if not 50 < self.percentile <= 100:
             raise OptionError(f"a range holds 50 to 100 per cent of the numbers, not {self.percentile}", "percentile")
         if self.max_drop is not None and self.max_drop < 0:
@@ -169,7 +179,8 @@ class Quantize(Pass):
             self._cast_weight(edit, node)
         static: list[str] = []
         for site in self._sites(layers):
-            static += self._cast_input(edit, site.source, site.layers, f"{site.path}.input", self._activation_format())
+            readers = (*site.layers, *skips(site))
+            static += self._cast_input(edit, site.source, readers, f"{site.path}.input", self._activation_format())
         for node in self._products(graph):
             for operand in _operands(node):
                 if not _is_cast(operand):
@@ -177,6 +188,9 @@ class Quantize(Pass):
                     static += self._cast_input(edit, operand, (node,), stem, self._product_format())
         result = edit.done()
         rounded = {node.name for node in layers if self.by == "gptq" and gptq.applies(result.node(node.name))}
+        nearest = [result.node(node.name) for node in layers if node.name not in rounded]
+        for node in {node.weight: node for node in nearest if self._in_pairs(node)}.values():  # tied weights once
+            pairs.round_weight(result, node)
         corrected = {node.name for node in layers if self.correct_bias and bias.applies(result.node(node.name))}
         if static or rounded or corrected:
             self._calibrate(result, data, set(static), rounded, corrected, progress)
@@ -234,12 +248,15 @@ class Quantize(Pass):
             if node.name in static:
                 self._set_range(graph, node, [batch.actual for batch in read(node.inputs[0])])
             if node.name in rounded:
-                gptq.round_weight(graph, node, read, about_mean=node.name in corrected)
+                gptq.round_weight(graph, node, read, node.name in corrected, self._in_pairs(node))
             if node.name in corrected:
                 bias.correct(graph, node, read)
 
         sweep(graph, data, visit, wanted, "Quantize")
         progress(len(wanted), len(wanted), "")
+
+    def _in_pairs(self, layer: Node) -> bool:
+        return self.pair_bits == 16 and pairs.applies(layer)
 
     def _set_range(self, graph: Graph, cast: Node, values: list[Tensor]) -> None:
         assert cast.format is not None

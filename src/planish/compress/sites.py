@@ -77,6 +77,15 @@ def sites(layers: Iterable[Node]) -> list[Site]:
     return [Site(source, tuple(readers)) for source, readers in groups.items()]
 
 
+def skips(site: Site) -> tuple[Node, ...]:
+    """Additions that read the tensor beside convolutions: a skip connection of a convolutional network. Those of a
+    transformer are left alone; engines add there in float anyway, and the error would stay in the residual stream."""
+    if not all(layer.op in FAMILIES["conv"] for layer in site.layers):
+        return ()
+    same = [user for user in site.source.users if user.op in ("add", "add_") and user.shape == site.source.shape]
+    return tuple(user for user in same if all(source.kind != "tensor" for source in user.inputs))
+
+
 def placed_on_weight(format: Format, node: Node) -> Format:
     """The format with its block chosen: one scale for each output channel where it names none."""
     return format.per_channel(roles(node).out_axis) if format.block is None else format

@@ -77,6 +77,7 @@ class Builder:
             sources = node.all_input_nodes
             if node.op == "get_attr" or (node.op == "call_function" and sources and self._constant.issuperset(sources)):
                 self._constant.add(node)
+        self._makers: dict[str, onnx.NodeProto] = {}
         self._made: dict[tuple[Any, ...], str] = {}
         self._used: set[str] = set()
         self.scope = ""
@@ -96,14 +97,35 @@ class Builder:
 
         The same operation on the same inputs is written once.
         """
+        if (simpler := self._simplified(op, inputs, attributes)) is not None:
+            return simpler
         key = (op, domain, inputs, outputs, repr(sorted(attributes.items())))
         if key not in self._made:
             made = [self.name(f"{self.scope}/{op}") for _ in range(outputs)]
             self.nodes.append(helper.make_node(op, inputs, made, name=made[0], domain=domain, **attributes))
+            self._makers.update(dict.fromkeys(made, self.nodes[-1]))
             self.domains.add(domain)
             self._made[key] = made  # type: ignore[assignment]
         made = self._made[key]
         return made[0] if outputs == 1 else tuple(made)
+
+    def maker(self, name: str) -> onnx.NodeProto | None:
+        """The ONNX node that a value comes from; None for an input or a constant."""
+        return self._makers.get(name)
+
+    def _simplified(self, op: str, inputs: tuple[str, ...], attributes: Mapping[str, Any]) -> str | None:
+        """An earlier value that equals what would be written: fused attention leaves such pairs behind."""
+        before = self.maker(inputs[0]) if op in ("Transpose", "Reshape") else None
+        if before is None or before.op_type != op:
+            return None
+        if op == "Transpose":
+            first = helper.get_attribute_value(before.attribute[0])
+            order = [first[axis] for axis in attributes["perm"]]
+            return before.input[0] if order == sorted(order) else self.emit(op, before.input[0], perm=order)
+        wanted = self.constants.get(inputs[1])
+        if wanted is None or 0 in numpy_helper.to_array(wanted):  # 0 keeps a size of the value between
+            return None
+        return self.emit(op, before.input[0], inputs[1])
 
     def constant(self, array: Any, dtype: Any = None, name: str = "") -> str:
         """An initializer; equal small ones are shared."""

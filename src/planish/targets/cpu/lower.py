@@ -72,11 +72,21 @@ def lower(graph: Graph, fixed: Mapping[str, int] | None = None, dialect: Dialect
         made = b.name(name)
         b.nodes.append(helper.make_node("Identity", [b.value(node)], [made], name=made))
         outputs.append(_declare(b, node, made))
-    used = {name for node in b.nodes for name in node.input}
+    nodes, used = _live(b.nodes, [output.name for output in outputs])
     constants = [tensor for name, tensor in b.constants.items() if name in used]
-    proto = helper.make_graph(b.nodes, "planish", inputs, outputs, constants)
+    proto = helper.make_graph(nodes, "planish", inputs, outputs, constants)
     opsets = [helper.make_opsetid(domain, OPSET if not domain else 1) for domain in sorted(b.domains | {""})]
     return Lowered(helper.make_model(proto, opset_imports=opsets, ir_version=10, producer_name="planish"), ())
+
+
+def _live(nodes: list[onnx.NodeProto], outputs: list[str]) -> tuple[list[onnx.NodeProto], set[str]]:
+    """The nodes that outputs need, and all names that they read: a rule may take another value than the last one."""
+    used, live = set(outputs), []
+    for node in reversed(nodes):
+        if not used.isdisjoint(node.output):
+            live.append(node)
+            used.update(node.input)
+    return live[::-1], used
 
 
 def _declare(b: Builder, node: Call, name: str) -> onnx.ValueInfoProto:

@@ -65,9 +65,9 @@ class OnnxRuntimeModel:
         settings.intra_op_num_threads, settings.inter_op_num_threads = self._options.threads, 1
         settings.log_severity_level = _SILENT
         settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
-        disabled = []
+        disabled = ["SkipLayerNormFusion"]  # its kernel takes several times as long as an addition and a layer norm
         if any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(self.files[_MODEL]).graph.node):
-            disabled = ["MatMulAddFusion", "SkipLayerNormFusion"]  # a Gemm with a float bias has no integer kernel, MatMul and Add have
+            disabled += ["MatMulAddFusion"]  # a Gemm with a float bias has no integer kernel, MatMul and Add have
         else:  # nothing can run in integers: dequantize once, when the session starts, and not on every run
             settings.add_session_config_entry("session.disable_quant_qdq", "1")
         if self._options.exact:

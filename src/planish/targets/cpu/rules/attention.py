@@ -8,7 +8,9 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import fx
 
+from planish.graph.ops import base_name
 from planish.targets.cpu.builder import Builder
 from planish.targets.cpu.rules.arguments import Call, arguments
 
@@ -38,21 +40,55 @@ def attention(b: Builder, node: Call) -> str:
 
 def _fused(b: Builder, node: Call, k: str, v: str, heads: int, scale: float) -> str:
     """One `MultiHeadAttention`. It reads and writes `(batch, tokens, heads * width)`; the transposes that this asks for
-    cancel those that a model has round its attention."""
+    cancel those that a model has round its attention. Biases of the projections are added inside."""
     query, key = node.args[:2]
-    packed = [_packed(b, name) for name in (b.value(query), k, v)]
-    bias = _bias(b, node)
-    if bias:
+    parts = [_packed(b, source, name) for source, name in zip(node.args[:3], (b.value(query), k, v), strict=True)]
+    unbiased = [_unbiased(b, part) for part in parts]
+    offsets = ""
+    if all(bias for _, bias in unbiased):
+        parts = [part for part, _ in unbiased]
+        offsets = b.emit("Concat", *[bias for _, bias in unbiased], axis=0)
+    mask = _bias(b, node)
+    if mask:
         rows = b.emit("Concat", b.ints(1, 1), b.dimension(query, -2), b.dimension(key, -2), axis=0)
-        bias = b.emit("Expand", bias, rows)
-    given = (*packed, "", "", bias) if bias else packed
+        mask = b.emit("Expand", mask, rows)
+    given = [*parts, offsets, "", mask]
+    while not given[-1]:
+        given.pop()
     made = b.emit("MultiHeadAttention", *given, domain="com.microsoft", num_heads=heads, scale=scale)
     return b.emit("Transpose", b.emit("Reshape", made, b.ints(0, 0, heads, -1)), perm=[0, 2, 1, 3])
 
 
-def _packed(b: Builder, name: str) -> str:
-    """`(batch, heads, tokens, width)` as `(batch, tokens, heads * width)`."""
-    return b.emit("Reshape", b.emit("Transpose", name, perm=[0, 2, 1, 3]), b.ints(0, 0, -1))
+def _packed(b: Builder, source: Call, name: str) -> str:
+    """`(batch, heads, tokens, width)` as `(batch, tokens, heads * width)`: what was split into heads, if it was."""
+    straight = b.emit("Transpose", name, perm=[0, 2, 1, 3])
+    split, whole = b.maker(straight), _before_split(source)
+    if split is not None and split.op_type == "Reshape" and whole is not None and b.value(whole) == split.input[0]:
+        return split.input[0]
+    return b.emit("Reshape", straight, b.ints(0, 0, -1))
+
+
+def _before_split(source: Call) -> Call | None:
+    """The `(batch, tokens, heads * width)` that a `view` and a `transpose` turned into `source`."""
+    if base_name(source.target) not in ("transpose", "permute"):
+        return None
+    view = source.args[0]
+    if not isinstance(view, fx.Node) or base_name(view.target) not in ("view", "reshape", "unflatten"):
+        return None
+    whole = view.args[0]
+    have, wide = whole.meta["val"].shape, view.meta["val"].shape
+    return whole if len(have) == 3 and list(map(str, have[:2])) == list(map(str, wide[:2])) else None
+
+
+def _unbiased(b: Builder, name: str) -> tuple[str, str]:
+    """A product without its bias, and the bias; the value as it is and "" where it has no constant one."""
+    node = b.maker(name)
+    if node is None or node.op_type != "Add" or node.input[1] not in b.constants:
+        return name, ""
+    product = b.maker(node.input[0])
+    if product is None or product.op_type != "MatMul" or len(b.constants[node.input[1]].dims) != 1:
+        return name, ""
+    return node.input[0], node.input[1]
 
 
 def _bias(b: Builder, node: Call) -> str:

@@ -21,6 +21,8 @@ def reshape(b: Builder, node: Call) -> str:
     source, sizes = node.args[0], b.shape_of(node)
     x = b.value(source)
     have = b.shape_of(source)
+    if list(map(str, source.meta["val"].shape)) == list(map(str, node.meta["val"].shape)):
+        return x
     unknown = [axis for axis, size in enumerate(sizes) if size is None]
     if len(unknown) <= 1:
         return b.emit("Reshape", x, b.ints(*[-1 if size is None else size for size in sizes]))
