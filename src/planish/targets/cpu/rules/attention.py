@@ -75,7 +75,7 @@ def _before_split(source: Call) -> Call | None:
     view = source.args[0]
     if not isinstance(view, fx.Node) or base_name(view.target) not in ("view", "reshape", "unflatten"):
         return None
-    whole = view.args[0]
+    whole: Any = view.args[0]
     have, wide = whole.meta["val"].shape, view.meta["val"].shape
     return whole if len(have) == 3 and list(map(str, have[:2])) == list(map(str, wide[:2])) else None
 
