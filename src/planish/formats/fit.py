@@ -111,10 +111,7 @@ def _by_rule(format: Format, low: Tensor, high: Tensor, x: Tensor | None, kept: 
         raw = torch.where(raw == 0, 1.0, raw)  # a block of zeros: any scale will do, one does no harm in an engine
     above = () if scale.scale is None else kept.above if kept else scale._measure(raw)
     level = scale._grid(raw, above)
-    if format.rule == "peak":
-        level = clamp_scale_(level.abs(), scale.element).copysign_(raw)
-    else:
-        level = clamp_scale_(level, scale.element)
+    level = clamp_scale_(level, scale.element, signed=format.rule == "peak")
     if format.zero_point is None:
         return level, *above, *offset
     assert isinstance(format.element, Int)

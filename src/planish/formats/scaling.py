@@ -75,12 +75,15 @@ def typical(x: Tensor, block: Block, rule: Rule) -> Tensor:
     return torch.maximum(mean, block.sum(magnitude).clamp(max=limit.smallest_normal)).clamp(max=limit.max).float()
 
 
-def clamp_scale_(scale: Tensor, element: Element) -> Tensor:
-    """Finite scales that are not zero; of a float32 scale only the normal ones, so that an engine that flushes
-    subnormal numbers does not divide by zero. The lowest power of two of E8M0 stays, as OCP MX wants it."""
+def clamp_scale_(scale: Tensor, element: Element, signed: bool = False) -> Tensor:
+    """Finite scales that are not zero, above zero unless `signed`; of a float32 scale only the normal ones, so that an
+    engine that flushes subnormal numbers does not divide by zero. The lowest power of two of E8M0 stays, as OCP MX
+    wants it."""
     smallest = element.smallest if element.smallest >= 2.0**-127 else 2.0**-126
-    scale = scale.clamp_(smallest, element.maximum)
-    return scale.masked_fill_(scale.isnan(), torch.nan)  # of one sign, as codes show it
+    if signed:
+        scale = scale.clamp_(element.minimum, element.maximum)
+        return torch.where(scale.abs() < smallest, smallest, scale)
+    return scale.clamp_(smallest, element.maximum)
 
 
 def zero_point(low: Tensor, scale: Tensor, element: Int, dtype: Int) -> Tensor:
