@@ -224,11 +224,11 @@ ENVIRONMENT = {
         "openvino": "2026.0.0",
     },
 }
-RECIPE = """[[steps]]
+RECIPE = """[[step]]
 pass = "smooth"
 alpha = 0.85
 
-[[steps]]
+[[step]]
 pass = "quantize"
 weights = "int8"
 activations = "uint8"

@@ -32,7 +32,7 @@ def _rows(ratio: float, spread: tuple[float, float] | None, chosen_size: float =
 def test_a_gain_is_said_with_its_factor() -> None:
     verdict = judge(_rows(2.5, (2.4, 2.6)), "net")
     assert (
-        verdict.sentence == "net is 4.00× smaller and 2.50× faster than the best fp32 engine; Accuracy 0.9000 → 0.9000."
+        verdict.sentence == "net is 4.00× smaller and 2.50× faster than the best fp32 engine; accuracy 0.9000 → 0.9000."
     )
     assert [change.tone for change in verdict.changes] == ["better", "better", "same"]
 

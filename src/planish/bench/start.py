@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from statistics import median
 
+from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from planish.errors import DataError
+from planish.errors import DataError, UserError
 from planish.measure import Fresh, in_fresh_process
 from planish.record import Measurement
 
@@ -24,9 +25,13 @@ _ANSWER = (
     _IMPORT
     + """\
 import sys
+from planish.errors import PlanishError
 inputs = load_file(sys.argv[2])
 torch.set_num_threads(1)
-model = planish.load(sys.argv[1])
+try:
+    model = planish.load(sys.argv[1])
+except PlanishError as error:
+    sys.exit(error.what)
 places = sorted((name for name in inputs if name.isdigit()), key=int)
 model(*(inputs[name] for name in places), **{name: inputs[name] for name in inputs if not name.isdigit()})
 """
@@ -55,6 +60,7 @@ def start(
 
     Raises:
         DataError: An input is no tensor.
+        UserError: The disk refused a temporary file.
         OptionError: A model does not load or does not run; carries the end of what it printed.
     """
     inputs = {**{str(place): value for place, value in enumerate(args)}, **(kwargs or {})}
@@ -63,9 +69,12 @@ def start(
             raise DataError(f"an input is a {type(value).__name__}, not a tensor", name, "time it in a warm process")
     with tempfile.TemporaryDirectory() as place:
         saved, idle, answer = (Path(place, name) for name in ("inputs.safetensors", "idle.py", "answer.py"))
-        save_file({name: value.detach().clone().contiguous() for name, value in inputs.items()}, saved)
-        idle.write_text(_IMPORT)
-        answer.write_text(_ANSWER)
+        try:
+            save_file({name: value.detach().clone().contiguous() for name, value in inputs.items()}, saved)
+            idle.write_text(_IMPORT)
+            answer.write_text(_ANSWER)
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"cannot write a temporary file: {error}", place, "TMPDIR=another folder") from error
         bare = in_fresh_process([str(idle)], times=1)[0]
         for label, path in models.items():
             runs = in_fresh_process([str(answer), str(path), str(saved)], times=times)

@@ -79,7 +79,8 @@ def working(run: Path) -> Iterator[Progress]:
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Bar(*columns, console=console.rich, transient=True) as bar:
+    shown = console.rich.is_terminal  # a log would keep an empty line of it
+    with Bar(*columns, console=console.rich, transient=True, disable=not shown) as bar:
         task = bar.add_task("starting", total=None)
 
         def progress(done: int, total: int, what: str) -> None:

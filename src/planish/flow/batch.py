@@ -1,7 +1,8 @@
-"""One call of a model with a batch of the user's choice."""
+"""Calls of a model: one with a batch of the user's choice, and those that data holds."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from planish.errors import OptionError
+from planish.errors import DataError, OptionError, PlanishError
 from planish.graph import Graph
 
 
@@ -61,3 +62,40 @@ def call_of(graph: Graph, batch: int | None = None) -> Call:
 
     args, kwargs = pytree.tree_map(resized, graph.example)
     return Call(args, kwargs, dict.fromkeys(sorted(names), rows))
+
+
+def checked(data: Iterable[Any], graph: Graph, where: str) -> Iterator[Any]:
+    """The items of data, each compared with what the graph takes.
+
+    Raises:
+        DataError: An item has another size where the graph's is fixed, or the user's own code raised; names the item.
+    """
+    sizes = [node.shape if isinstance(node.value, Tensor) else None for node in graph.inputs]
+    place, items = 0, iter(data)
+    while True:
+        try:
+            item = next(items)
+        except StopIteration:
+            return
+        except PlanishError:
+            raise
+        except Exception as error:  # the user's data may raise anything
+            raise DataError(
+                f"the data raised {type(error).__name__}: {error}", f"{where}[{place}]", "iterate over it with python"
+            ) from error
+        for leaf, wanted in zip(pytree.tree_leaves((tuple(item[0]), item[1])), sizes, strict=False):
+            if isinstance(leaf, Tensor) and wanted is not None and not _fits(leaf.shape, wanted):
+                shown = "×".join(map(str, wanted))
+                raise DataError(
+                    f"a tensor has shape {tuple(leaf.shape)}, and the model takes {shown}",
+                    f"{where}[{place}]",
+                    "example inputs and data of one shape, or Task(..., dynamic={...})",
+                )
+        yield item
+        place += 1
+
+
+def _fits(shape: Sequence[int], wanted: Sequence[int | str]) -> bool:
+    return len(shape) == len(wanted) and all(
+        isinstance(size, str) or have == size for have, size in zip(shape, wanted, strict=True)
+    )

@@ -9,6 +9,7 @@ from planish.compress import Quantize, Smooth
 from planish.errors import OptionError
 from planish.graph import Graph, Pass, ops
 from planish.recipe import Recipe
+from planish.record import environment
 from planish.rewrite import FoldBatchNorm
 from planish.targets import Target, targets
 
@@ -34,8 +35,11 @@ def choose_target(name: str, engine: str | None = None, threads: int = 1, batch:
 
     Raises:
         UnknownName: Nobody registered the target or the engine.
-        OptionError: The target does not take the options.
+        OptionError: The target does not take the options, or the machine has fewer cores.
     """
+    cores = environment(command="")["cores"]
+    if threads > cores:
+        raise OptionError(f"this machine has {cores} cores, not {threads}", "--threads", f"--threads {cores}")
     given = {"threads": threads, "batch": batch or 1, "engine": engine}  # a batch that is fixed stays as it is
     options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
     try:

@@ -14,8 +14,9 @@ from functools import cached_property
 from planish import analysis
 from planish.errors import DataError
 from planish.flow import keys, stages
-from planish.flow.batch import call_of
+from planish.flow.batch import call_of, checked
 from planish.flow.choices import default_recipe
+from planish.flow.judge import judged
 from planish.flow.kept import KeptGraphs, keep
 from planish.flow.rows import bits, model_rows, observed
 from planish.flow.source import Source
@@ -65,8 +66,17 @@ class Job:
     @cached_property
     def data_key(self) -> str:
         """Of the calibration data, every item of which is read and checked for it."""
+        return self._checked_key("calibration")
+
+    @cached_property
+    def judge_key(self) -> str:
+        """Of the evaluation data, likewise, and of the metrics."""
         task = self.source.task
-        return keys.data_key(task.calibration) if task else ""
+        return keys.key(self._checked_key("evaluation"), keys.metrics_key(task)) if task else ""
+
+    def _checked_key(self, role: str) -> str:
+        task = self.source.task
+        return keys.data_key(checked(getattr(task, role), self.source.graph, role)) if task else ""
 
     def begin(self, keep_graph: bool = True) -> None:
         """Write what the run is about. A folder of another model is emptied of that model's numbers."""
@@ -77,6 +87,7 @@ class Job:
             with self.stages.doing(stages.MODEL, key) as add:
                 self.run.write("graph.txt", f"{graph}\n")
                 add(model_rows(self.source))
+        key = keys.key(key, keys.computing())
         if keep_graph and not self.stages.has(stages.CAPTURE, key):
             self.notes += keep(self.stages, stages.CAPTURE, key, stages.CAPTURED, graph)
 
@@ -154,16 +165,15 @@ class Job:
         if task is None or not task.evaluation:
             return
         described = getattr(task.evaluation, "description", "its data")
-        judged = keys.judge_key(task)
         artifact = keys.folder_key(self.run.path / stages.ARTIFACT)
         for place, (name, key) in enumerate({stages.ORIGINAL: self.graph_key, stages.CHOSEN: artifact}.items()):
-            key = keys.key(key, judged, keys.running())
+            key = keys.key(key, self.judge_key, keys.running())
             if self.stages.has(name, key):
                 continue
             subject = "original" if name == stages.ORIGINAL else "chosen"
             self.progress(place, 2, f"judging the {subject} model on {described}")
             with self.stages.doing(name, key) as add:
-                add(task.judge(None if subject == "original" else self.artifact, subject))
+                add(judged(task, None if subject == "original" else self.artifact, subject))
 
     def start(self, target: Target) -> None:
         """Cold start and peak memory of the artifact, of the best fp32 engine and of eager PyTorch."""
@@ -210,7 +220,7 @@ def compress(run: Run, source: Source, recipe: Recipe | None, target: Target, pr
     chosen = recipe or default_recipe(source.graph)
     chosen.plan(source.graph)  # a selector that matches nothing is said now, not in a minute
     job = Job(run, source, progress)
-    _ = job.data_key  # data that is not right is said now, too
+    _ = job.data_key, job.judge_key  # data that is not right is said now, too
     job.begin()
     job.analyze()
     job.sensitivity(task)
@@ -224,6 +234,7 @@ def compress(run: Run, source: Source, recipe: Recipe | None, target: Target, pr
 def build(run: Run, source: Source, target: Target, progress: Progress) -> Job:
     """Build a model as it is, and judge what comes out."""
     job = Job(run, source, progress)
+    _ = job.data_key, job.judge_key
     job.begin()
     job.without_recipe()
     job.build(job.graph_key, lambda: source.graph, target)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from planish.graph import Graph
+from planish.graph import Graph, store
 from planish.models.task import Task
 from planish.record import environment
 
@@ -54,9 +54,9 @@ def data_key(data: Iterable[Any]) -> str:
     return found.hexdigest()[:16]
 
 
-def judge_key(task: Task) -> str:
-    """What a task judges a model by: its data and its metrics."""
-    parts = [data_key(task.evaluation)]
+def metrics_key(task: Task) -> str:
+    """What a task judges a model by, and the data that its metrics bring."""
+    parts: list[str] = []
     for metric, own in task.metrics:
         parts.append(metric if isinstance(metric, str) else _function_key(metric))
         parts.append(data_key(own) if own is not None else "")
@@ -73,8 +73,8 @@ def folder_key(folder: Path) -> str:
 
 
 def computing() -> str:
-    """The versions that a graph's numbers depend on."""
-    return _versions(_COMPUTING)
+    """The versions that a graph's numbers, and its file, depend on."""
+    return f"{_versions(_COMPUTING)} file {store.VERSION}"
 
 
 def running() -> str:

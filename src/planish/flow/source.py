@@ -6,7 +6,11 @@ Only two of these run code that came with the model: a Python file that the user
 from __future__ import annotations
 
 import inspect
-from collections.abc import Mapping
+import io
+import logging
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -77,12 +81,34 @@ def resolve(
         call_of(loaded, batch)
         return Source(Path(model).stem, loaded, None, batch)
     task = _with_data(loaded, data, metric)
-    graph = capture(task.model, (task.args, task.kwargs), dynamic=task.dynamic, training=False)
+    with _hushed():
+        graph = capture(task.model, (task.args, task.kwargs), dynamic=task.dynamic, training=False)
     call_of(graph, batch)  # a batch that cannot be is said now
     return Source(task.name, graph, task, batch)
 
 
+@contextmanager
+def _hushed() -> Iterator[None]:
+    """Keep back what torch prints of its own state when a capture fails: our error says it in the user's terms."""
+    said = io.StringIO()
+    logging.disable(logging.WARNING)
+    try:
+        with redirect_stderr(said):
+            yield
+    except PlanishError:
+        raise
+    except BaseException:
+        sys.stderr.write(said.getvalue())
+        raise
+    else:
+        sys.stderr.write(said.getvalue())
+    finally:
+        logging.disable(logging.NOTSET)
+
+
 def _load(model: str, trust: bool) -> Task | Graph:
+    if not model.strip():
+        raise ModelError("no model is named", "MODEL", "planish models, or file.py:function")
     if ".py:" in model:
         return factory.from_file(model)
     if model in models:
@@ -160,7 +186,12 @@ def _with_data(task: Task, data: str | None, metric: str | None) -> Task:
             )
     if metric:
         changes["metric"] = factory.load_function(metric) if ".py:" in metric else metric
-    return replace(task, **changes, _references={}) if changes else task
+    try:
+        return replace(task, **changes, _references={}) if changes else task
+    except PlanishError:
+        raise
+    except Exception as error:  # the first item is read here
+        raise DataError(f"the data raised {type(error).__name__}: {error}", data or "--data") from error
 
 
 def _made(data: str) -> Any:

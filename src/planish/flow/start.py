@@ -15,6 +15,7 @@ from planish import bench
 from planish.bench.race import EAGER
 from planish.flow import stages
 from planish.flow.batch import Call
+from planish.flow.judge import judged
 from planish.graph import Graph
 from planish.measure import Progress
 from planish.models.task import Task
@@ -40,7 +41,7 @@ def starts(
             yield [Measurement("size", built.nbytes, "B", "exact", subject=label)]
             if task and task.evaluation and _differ(built, original, call):
                 progress(0, 0, f"judging {label}")
-                yield task.judge(built, "baseline")
+                yield judged(task, built, "baseline")
         if (run.path / stages.CAPTURED).is_file():
             models[EAGER] = run.path / stages.CAPTURED
         yield from first_answers(models, call, 1, progress)

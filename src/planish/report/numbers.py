@@ -31,8 +31,8 @@ def quantity(value: float, unit: str) -> str:
 
 
 def interval(measurement: Measurement) -> str:
-    """The spread as `13.9 to 14.6 ms`, or nothing where the measurement has none."""
-    if measurement.spread is None:
+    """The spread as `13.9 to 14.6 ms`, or nothing where the measurement has none to speak of."""
+    if measurement.spread is None or measurement.spread[0] == measurement.spread[1]:
         return ""
     low, high = (quantity(bound, measurement.unit) for bound in measurement.spread)
     number, _, unit = low.partition(THIN)

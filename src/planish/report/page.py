@@ -7,6 +7,7 @@ import gzip
 import importlib.util
 import json
 import os
+import re
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,7 @@ def render(run: Run) -> str:
         lstrip_blocks=True,
     )
     environment.globals.update(source=_source, marks=_MARKS)
-    environment.filters.update(percent=percent, quantity=quantity, title=_title)
+    environment.filters.update(percent=percent, quantity=quantity, title=_title, breakable=_breakable)
     view = read(run)
     return environment.get_template("page.html").render(
         view=view,
@@ -79,6 +80,13 @@ def _script_json(value: Any) -> str:
 def _packed(script: str) -> str:
     """gzip and base64: a third of plotly.js's size; the page unpacks it with the browser's own DecompressionStream."""
     return base64.b64encode(gzip.compress(script.encode(), 9, mtime=0)).decode()
+
+
+def _breakable(text: str) -> Any:
+    """Text in which a long module path may break after a dot."""
+    from markupsafe import Markup, escape
+
+    return Markup("<wbr>").join(escape(part) for part in re.split(r"(?<=[^\W\d]\.)(?=\w)|(?<=\d\.)(?=[^\W\d])", text))
 
 
 def _title(row: Row, command: str) -> str:

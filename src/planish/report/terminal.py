@@ -38,9 +38,11 @@ def _table(view: View) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
     for heading in ("", "original", "best fp32", "kept", "change"):
         table.add_column(heading, justify="left" if heading in ("", "change") else "right", overflow="fold")
-    table.add_row("size", _text(size.before), NONE, _text(size.after), _ratio(size.before, size.after))
+    plain = next((engine.size for engine in view.engines if engine.role == "baseline"), None)
+    table.add_row("size", _text(size.before), _text(plain), _text(size.after), _ratio(size.before, size.after))
     change = f"{quantity(latency.ratio.m.value, 'x')} ({latency.ratio.interval})" if latency.ratio else NONE
-    table.add_row("latency", _text(eager and eager.latency), _text(latency.before), _text(latency.after), change)
+    best = latency.before if latency.before and latency.before.detail("role") == "baseline" else None
+    table.add_row("latency", _text(eager and eager.latency), _text(best), _text(latency.after), change)
     for metric in view.metrics[:_METRICS]:
         table.add_row(
             metric.label.lower(), _text(metric.original), _text(metric.baseline), _text(metric.chosen), _change(metric)

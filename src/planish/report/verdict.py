@@ -9,6 +9,8 @@ from planish.report.numbers import quantity, words
 from planish.report.rows import Row, Rows
 
 Tone = Literal["better", "same", "worse", "missing"]
+_FIDELITY = ("mean_cosine", "sqnr")  # of the model to its own original: a distance, which is neither good nor bad
+_RIVALS = {"baseline": "the best fp32 engine", "eager": "eager PyTorch"}
 
 
 @dataclass(frozen=True)
@@ -22,6 +24,7 @@ class Change:
         before: The number of the original (latency: of the best fp32 engine); None where there is none.
         after: The number of the artifact that was kept.
         ratio: The paired ratio behind a latency.
+        than: What a latency is compared with.
     """
 
     label: str
@@ -30,6 +33,7 @@ class Change:
     before: Row | None = None
     after: Row | None = None
     ratio: Row | None = None
+    than: str = _RIVALS["baseline"]
 
 
 @dataclass(frozen=True)
@@ -57,7 +61,7 @@ class Verdict:
         for i, change in enumerate(known):
             parts += [(" and ", None)] * (i > 0) + [(change.phrase, change.tone)]
         if self.latency.tone not in ("missing", "same"):
-            parts.append((" than the best fp32 engine", None))
+            parts.append((f" than {self.latency.than}", None))
         if self.quality.tone != "missing":
             parts += [("; ", None), (self.quality.phrase, self.quality.tone)]
         return [*parts, (".", None)]
@@ -84,14 +88,17 @@ def _size(rows: Rows) -> Change:
 
 
 def _latency(rows: Rows) -> Change:
-    before, after = rows.one("latency", role="baseline"), rows.one("latency", role="chosen")
-    ratio = rows.one("speedup", role="baseline")
+    """Against the best fp32 engine; where none was raced (a model built as it is), against eager PyTorch."""
+    after = rows.one("latency", role="chosen")
+    role = next((role for role in _RIVALS if rows.one("speedup", role=role)), "baseline")
+    before, ratio, than = rows.one("latency", role=role), rows.one("speedup", role=role), _RIVALS[role]
     if not after or not ratio:
-        return Change("latency", "latency not compared", "missing", before, after)
+        return Change("latency", "latency not compared", "missing", before, after, than=than)
     low, high = ratio.m.spread or (ratio.m.value, ratio.m.value)
+    said: tuple[str, Tone] = _compare(ratio.m.value, "faster", "slower", "equally fast")
     if low < 1 < high:
-        return Change("latency", "as fast as the best fp32 engine", "same", before, after, ratio)
-    return Change("latency", *_compare(ratio.m.value, "faster", "slower", "equally fast"), before, after, ratio)
+        said = f"as fast as {than}", "same"
+    return Change("latency", *said, before, after, ratio, than)
 
 
 def _quality(rows: Rows) -> Change:
@@ -100,11 +107,11 @@ def _quality(rows: Rows) -> Change:
         return Change("quality", "quality not measured", "missing")
     label = words(after.m.name)
     before = rows.one(after.m.name, "original") or rows.one(after.m.name, "baseline")
-    if not before:
-        return Change(label, f"{label.lower()} to the original {after.text}", "same", None, after)
+    if not before or after.m.name in _FIDELITY:
+        return Change(label, f"{label.lower()} to the original {after.text}", "same", before, after)
     low, high = after.m.spread or (after.m.value, after.m.value)
     tone: Tone = "same" if low <= before.m.value <= high else "better" if after.m.value > before.m.value else "worse"
-    return Change(label, f"{label} {before.text} → {after.text}", tone, before, after)
+    return Change(label, f"{label.lower()} {before.text} → {after.text}", tone, before, after)
 
 
 def _compare(ratio: float, more: str, less: str, equal: str) -> tuple[str, Tone]:

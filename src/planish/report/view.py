@@ -6,7 +6,7 @@ import json
 import math
 import tomllib
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,9 +27,15 @@ class Engine:
     role: str
     latency: Row
     ratio: Row | None
+    size: Row | None
     cold_start: Row | None
     peak_memory: Row | None
     executed: tuple[Row, ...]
+
+    @property
+    def exact(self) -> bool:
+        """Whether it sums without saturation, where the engine has a faster way that does not."""
+        return self.label.endswith(" exact")
 
 
 @dataclass(frozen=True)
@@ -85,9 +91,30 @@ class View:
         return str(self.environment.get("command", ""))
 
     @property
+    def verb(self) -> str:
+        """What was asked for: "analyze", "compress", "build"; empty where it is not known."""
+        return next(iter(self.command.split()[1:2]), "")
+
+    @property
     def only_analyzed(self) -> bool:
         """Whether the run set out to analyze a model, not to compress it: then no verdict is missing."""
-        return self.command.split()[1:2] == ["analyze"]
+        return self.verb == "analyze"
+
+    @property
+    def started(self) -> list[Engine]:
+        """The engines whose first answer was measured, the best first."""
+        found = [engine for engine in self.engines if engine.cold_start]
+        return sorted(found, key=lambda engine: engine.cold_start.m.value if engine.cold_start else 0.0)
+
+    @property
+    def cached(self) -> int:
+        """How many layers get their data faster than memory could give it: from a cache."""
+        memory = next((row.m.value for row in self.peaks if row.m.unit == "B/s"), math.inf)
+        reached = [
+            (layer.value("flops original"), layer.value("intensity original") * layer.value("node_time original"))
+            for layer in self.layers
+        ]
+        return sum(bool(flops and worked and flops / worked > memory) for flops, worked in reached)
 
     @property
     def time_key(self) -> str:
@@ -152,7 +179,7 @@ def read(run: Run) -> View:
 def recipe_steps(recipe: str | None) -> list[str]:
     """The recipe's steps by name; empty where the file cannot be read as TOML, which is then shown as it is."""
     try:
-        steps = tomllib.loads(recipe or "").get("steps", [])
+        steps = tomllib.loads(recipe or "").get("step", [])
     except tomllib.TOMLDecodeError:
         return []
     return [str(step.get("pass", "")) for step in steps if isinstance(step, dict)]
@@ -166,6 +193,7 @@ def _engines(rows: Rows) -> list[Engine]:
             row.detail("role"),
             row,
             rows.one("speedup", label),
+            rows.one("size", {"chosen": "chosen", "eager": "original"}.get(row.detail("role"), label)),
             rows.one("cold_start", label),
             rows.one("peak_memory", label),
             tuple(rows.all("executed_precision", label)),
@@ -202,9 +230,17 @@ def _conditions(view: View) -> list[str]:
         shape = timed.m.details.get("shape")
         found += [_plural(timed.m.details["threads"], "threads")] if "threads" in timed.m.details else []
         found += [f"batch {timed.detail('batch')}"] if timed.detail("batch") else []
-        found += [f"input {TIMES.join(map(str, shape))}"] if isinstance(shape, list | tuple) else []
+        found += [_shapes(shape)] if isinstance(shape, list | tuple) and shape else []
     judged = view.verdict.quality.after
     return found + ([judged.detail("data")] if judged and judged.detail("data") else [])
+
+
+def _shapes(shape: Sequence[Any]) -> str:
+    """`input 1×128`, or `2 inputs 1×128`."""
+    several = [TIMES.join(map(str, each)) for each in (shape if isinstance(shape[0], list | tuple) else [shape])]
+    if len(several) > 1 and len(set(several)) == 1:
+        return f"{len(several)} inputs {several[0]}"
+    return f"input{'s' * (len(several) > 1)} {', '.join(each or 'scalar' for each in several)}"
 
 
 def _plural(count: object, noun: str) -> str:
@@ -217,7 +253,7 @@ def _missing(view: View) -> list[str]:
     expected = {
         "the size of the artifact": size.after,
         "the latency of the artifact that was kept": latency.after,
-        "its speedup over the best fp32 engine": latency.ratio,
+        f"its speedup over {latency.than}": latency.ratio,
         "its quality on real data": quality.after,
         "the time of each layer": "node_time original" in has,
         "the sensitivity of each layer": view.formats,
@@ -226,6 +262,10 @@ def _missing(view: View) -> list[str]:
         "the recipe": view.recipe,
         "the machine and the versions": view.environment,
     }
+    if view.verb == "build":
+        expected = {what: there for what, there in expected.items() if "each layer" not in what}
+        for what in ("this machine's peaks", "the recipe"):
+            del expected[what]
     return [what for what, there in expected.items() if not there]
 
 
@@ -300,8 +340,8 @@ def _maps_caption(view: View) -> str:
         loss, name, fmt = min(losses)
         said.append(f"The model minds {name} in {fmt} the most: {quantity(loss, 'dB')} of signal over noise remain.")
     if bits:
-        counts = ", ".join(f"{bits.count(n)} at {n:g} bit" for n in sorted(set(bits)))
-        said.append(f"Weights of {len(bits)} layers: {counts}.")
+        counts = ", ".join(f"{bits.count(n)} layers at {n:g} bit" for n in sorted(set(bits)))
+        said.append(f"Weights: {counts}.")
     return " ".join(said)
 
 
@@ -311,7 +351,7 @@ def _engines_caption(view: View) -> str:
     if not chosen or not rivals:
         return "Median latency of each engine."
     return (
-        f"{chosen.m.subject} was kept, at {chosen.text} a call; the next of the {len(view.engines)} engines measured, "
+        f"{chosen.m.subject} was kept, at {chosen.text} a call; the next of the {len(view.engines)} ways raced, "
         f"{rivals[0].label}, takes {rivals[0].latency.text}."
     )
 
