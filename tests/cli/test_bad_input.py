@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import errno
 import io
 import os
 import pickle
+import subprocess
+import sys
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ import pytest
 import torch
 
 from planish.cli import main
+from planish.record import Run
 
 Cli = Callable[..., tuple[int, str]]
 MAKE = """
@@ -36,8 +38,38 @@ def empty():
     return _task(iter(()))
 def nan():
     return _task([((torch.full((2, 4), float("nan")),), {})])
+def other_shape():
+    return _task([((torch.randn(2, 4),), {}), ((torch.randn(2, 5),), {})])
+def infinite():
+    return _task([((torch.full((2, 4), float("inf")),), {})])
 def task():
     return _task([((torch.randn(2, 4),), {})])
+def broken_metric():
+    def mine(model, data):
+        raise RuntimeError("it broke")
+    data = [((torch.randn(2, 4),), {})]
+    return planish.Task(torch.nn.Linear(4, 4), data[0][0], calibration=data, evaluation=data, metric=mine)
+def no_target():
+    data = [((torch.randn(2, 4),), {})]
+    return planish.Task(torch.nn.Linear(4, 4), data[0][0], calibration=data, evaluation=data, metric="accuracy")
+class Branch(torch.nn.Module):
+    def forward(self, x):
+        return x if x.sum() > 0 else -x
+def branch():
+    return Branch(), (torch.randn(2, 4),)
+class Vanishing:
+    def __iter__(self):
+        yield (torch.randn(2, 4),), {}
+        raise OSError("the disk is gone")
+def vanishing():
+    return Vanishing()
+def at_once():
+    class Never:
+        def __iter__(self):
+            return self
+        def __next__(self):
+            raise OSError("no disk")
+    return Never()
 """
 
 
@@ -86,6 +118,18 @@ def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
         (["compress", "m.py:no_data"], "no data to calibrate"),
         (["compress", "m.py:empty"], "read several times"),
         (["compress", "m.py:nan"], "NaN"),
+        (["compress", "m.py:other_shape"], "calibration[1]"),
+        (["compress", "m.py:infinite"], "infinity"),
+        (["compress", "m.py:no_target", "--engine", "onnxruntime"], "the data has none"),
+        (["compress", "m.py:broken_metric", "--engine", "onnxruntime"], "RuntimeError: it broke"),
+        (["compress", "m.py:task", "--data", "m.py:vanishing"], "OSError: the disk is gone"),
+        (["compress", "m.py:task", "--data", "m.py:at_once"], "an iterator only once"),
+        (["compress", "m.py:task", "--batch", "3"], "batch is fixed"),
+        (["compress", "m.py:task", "--threads", "9999"], "cores"),
+        (["compress", "m.py:task", "--run", "m.py"], "cannot write the run folder"),
+        (["analyze", "m.py:branch"], "torch.cond"),
+        (["analyze", ""], "no model is named"),
+        (["analyze", "mlp", "--batch", "0"], "--batch"),
         (["compress", "m.py:task", "--target", "cpuu"], "did you mean 'cpu'"),
         (["compress", "m.py:task", "--engine", "openvin"], "openvino"),
         (["compress", "m.py:task", "--metric", "acuracy"], "did you mean 'accuracy'"),
@@ -102,6 +146,7 @@ def test_users_mistakes_exit_with_2(cli: Cli, words: list[str], told: str) -> No
     assert code == 2, said
     assert told in " ".join(said.split()), said
     assert "Traceback" not in said
+    assert "def forward" not in said  # what torch prints of its own state
 
 
 @pytest.mark.parametrize(
@@ -212,11 +257,25 @@ def test_ctrl_c_says_what_is_kept(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> 
     assert Path("kept/report.html").exists()
 
 
-def test_a_full_disk_is_said(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(_: int) -> None:
-        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+LIMITED = """
+import resource, sys
+from planish.cli import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[1]), -1))
+main(sys.argv[2:])
+"""
 
-    monkeypatch.setattr(os, "fsync", full)
-    code, said = cli("analyze", "m.py:make", "--run", "kept")
-    assert code == 2, said
-    assert "free space" in said
+
+@pytest.mark.parametrize("size", [100, 9_000, 60_000])
+def test_a_full_disk_leaves_what_was_measured(size: int, tmp_path: Path) -> None:
+    """A limit on the size of a file refuses a write as a full disk does, at a later stage the larger it is."""
+    (tmp_path / "m.py").write_text(MAKE)
+    words = ["compress", "m.py:task", "--engine", "onnxruntime", "--run", "kept"]
+    done = subprocess.run(
+        [sys.executable, "-c", LIMITED, str(size), *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    said = done.stdout + done.stderr
+    assert done.returncode == 2, said
+    assert "free space" in said, said
+    assert "Traceback" not in said
+    rows = Run(tmp_path / "kept").measurements()
+    assert size < 1000 or {row.name for row in rows} >= {"model", "size"}

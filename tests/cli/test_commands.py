@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from planish.cli import app, main
+from planish.record import Run
 
 COMMANDS = (
     "demo",
@@ -93,3 +94,39 @@ def test_analyze_prints_a_table_and_leaves_a_page(
     assert _run("analyze", "mlp") == 0
     assert "MACs" in capsys.readouterr().out
     assert Path("runs/mlp/report.html").exists()
+
+
+def test_a_second_run_says_what_it_kept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("planish.bench.start", lambda *_, **__: iter([()] * 3))
+    words = ("compress", "mlp", "--engine", "onnxruntime", "--batch", "2")
+    assert _run(*words) == 0
+    assert "kept from before" not in capsys.readouterr().out
+    assert _run(*words) == 0
+    said = " ".join(capsys.readouterr().out.split())
+    assert "kept from before: analysis, sensitivity, recipe, build, quality of the original, quality, start" in said
+    assert "batch 2" in said
+    assert _run("report", "runs/mlp") == 0
+    assert "batch 2" in capsys.readouterr().out
+
+
+def test_a_batch_is_that_of_the_analysis(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for batch in (1, 8):
+        assert _run("analyze", "mlp", "--batch", str(batch)) == 0
+        assert f"batch = {batch}" in capsys.readouterr().out
+        rows = Run("runs/mlp").measurements()
+        assert sum(row.value for row in rows if row.name == "macs") == batch * (64 * 128 + 128 * 64 + 64 * 10)
+
+
+def test_the_doctor_says_what_there_is(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert _run("doctor") == 0
+    said = capsys.readouterr().out
+    assert all(word in said for word in ("python 3", "onnxruntime", "gemm f32", "memory", "GB/s"))

@@ -15,6 +15,8 @@ from planish.errors import DataError, ModelError, OptionError, UnknownName
 from planish.record import Run
 from tests.support import require
 
+ROLES = ("chosen", "baseline", "eager")
+
 
 def quiet(_done: int, _total: int, _what: str) -> None:
     """Tell nobody."""
@@ -42,6 +44,10 @@ def test_a_run_holds_all_that_the_page_reads(run: Run) -> None:
     names = {row.name for row in rows}
     wanted = {"model", "size", "latency", "speedup", "macs", "node_time", "roofline_time", "sensitivity", "peak"}
     assert wanted | {"weight_bits", "activation_bits", "accuracy", "sqnr", "executed_precision"} <= names
+    for name in ("cold_start", "peak_memory"):
+        assert {row.subject for row in rows if row.name == name} == {
+            row.subject for row in rows if row.name == "latency" and row.details["role"] in ROLES
+        }
     subjects = {row.subject for row in rows if row.name == "accuracy"}
     assert subjects == {"original", "chosen"}
     assert [row.subject for row in rows if row.details.get("headline")] == ["original", "chosen"]
