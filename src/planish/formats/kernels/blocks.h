@@ -1,5 +1,7 @@
 // Where the scales of a tensor's numbers are, and how work is shared among threads.
 #pragma once
+#include "vector.h"
+
 #include <algorithm>
 #include <cstdint>
 #include <thread>
@@ -24,7 +26,6 @@ struct Scales {  // mirrored in library.py; the scale of run k is scale[k] * out
     const float *scale, *zero;
     float outer;
     int32_t rescale;  // whether numbers are multiplied by the scale at the end
-    int32_t whole;    // whether all runs share the first scale
 };
 
 // A team of threads, one for each `worth` numbers at most: fewer do not pay for starting it.
@@ -53,13 +54,11 @@ template <class Use> static void parallel(int64_t n, int64_t piece, int threads,
 // The numbers [begin, end) as stretches: one_scale(i, n, k) where n numbers from i share scale k, and
 // many_scales(i, n, k) where each has its own, from k on.
 template <class One, class Many>
-static inline void walk(const Blocks& b, bool whole, int64_t begin, int64_t end, const One& one_scale,
-                        const Many& many_scales) {
-    if (whole) return one_scale(begin, end - begin, 0);
+static INLINE void walk(const Blocks& b, int64_t begin, int64_t end, const One& one_scale, const Many& many_scales) {
     int64_t row = begin / b.length, column = begin % b.length;
     for (int64_t i = begin; i < end; ++row, column = 0) {
         const int64_t stop = std::min(end, i + b.length - column), first = b.scales_of(row);
-        if (b.run == 1) {
+        if (b.run == 1 && b.count > 1) {
             many_scales(i, stop - i, first + column);
             i = stop;
             continue;

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -24,6 +25,7 @@ from planish.formats.kernels.describe import (
     arrange,
     element_struct,
     one_run,
+    scales_struct,
 )
 from planish.formats.parameters import Parameters, split
 from planish.formats.rounding import Rounding
@@ -33,7 +35,7 @@ if TYPE_CHECKING:
     from planish.formats.format import Format
 
 _BY_RANGE: dict[str, Rounding | None] = {"absmax": None, "floor": "down", "ceil": "up"}  # and how the scale is rounded
-TYPES = {torch.float32: 0, torch.uint8: 1, torch.int8: 1, torch.int16: 2, torch.int32: 3}
+TYPES = {torch.float32: 0, torch.uint8: 1, torch.int8: 1, torch.int32: 2}
 LONGEST = 1 << 14  # a run that is still in the cache when it is read again: PIECE of formats.cpp
 LISTED = 16  # bits of codes that are decoded by a table of all
 _LARGEST = torch.finfo(torch.float32).max
@@ -83,17 +85,22 @@ class CpuKernel:
         """Codes, and the parameters that were given or measured."""
         given = self._known(x, parameters)
         plain, arrangement = self._contiguous(x)
-        codes = torch.empty_like(plain, dtype=self.format.element.code_dtype)
-        return codes, self._run(plain, codes, arrangement, given, rescale=False)
+        kind = self.format.element.code_dtype
+        codes = torch.empty_like(plain, dtype=kind if kind in TYPES else torch.int32)
+        given = self._run(plain, codes, arrangement, given, rescale=False)
+        return codes.to(kind), given
+
+    def codes(self, values: Tensor) -> Tensor:
+        """As `Element.to_codes`, in a format without a scale."""
+        return self.encode(values, ())[0]
 
     def decode(self, codes: Tensor, given: Parameters) -> Tensor:
         """As `Format._decoded`: float32."""
-        codes, arrangement = codes.contiguous(), self._arrangement(codes)
-        whole, scale, zero, outer = self._scales(given, arrangement, tuple(codes.shape))
-        scales = ScalesStruct(scale.data_ptr(), zero.data_ptr() if zero is not None else None, outer, True, whole)
+        codes = (codes if codes.dtype in TYPES else codes.int()).contiguous()
+        blocks, scales = self._scales(given, self._arrangement(codes), tuple(codes.shape), True)
         out = torch.empty(codes.shape)
         self.library.planish_decode(
-            ctypes.byref(arrangement.struct),
+            ctypes.byref(blocks),
             ctypes.byref(scales),
             codes.data_ptr(),
             TYPES[codes.dtype],
@@ -127,7 +134,7 @@ class CpuKernel:
     def _run(
         self, x: Tensor, out: Tensor, arrangement: Arrangement, given: Parameters | None, rescale: bool
     ) -> Parameters:
-        """Fills `out`; returns the parameters that were given or measured."""
+        """Fills `out`: numbers times the scale, or codes; returns the parameters, for codes all of them."""
         if given is not None:
             self._apply(x, out, arrangement, given, rescale)
             return given
@@ -141,8 +148,8 @@ class CpuKernel:
         if outer != 1.0:
             rule = RuleStruct.from_buffer_copy(rule)
             rule.outer = outer
-        level = torch.empty(arrangement.shape)
-        zero = torch.empty(arrangement.shape) if self.format.is_affine else None
+        level = None if rescale else torch.empty(arrangement.shape)
+        zero = None if rescale or not self.format.is_affine else torch.empty(arrangement.shape)
         self.library.planish_measure_and_cast(
             ctypes.byref(self.element),
             ctypes.byref(cast(ElementStruct, scale_element)),
@@ -151,16 +158,15 @@ class CpuKernel:
             x.data_ptr(),
             out.data_ptr(),
             TYPES[out.dtype],
-            level.data_ptr(),
+            level.data_ptr() if level is not None else None,
             zero.data_ptr() if zero is not None else None,
             rescale,
             torch.get_num_threads(),
             bool(rest),
         )
-        if zero is None:
-            return level, *rest
-        assert self.format.zero_point is not None
-        return level, zero.to(self.format.zero_point.code_dtype), *rest
+        if self.format.zero_point is not None and zero is not None:
+            zero = zero.to(self.format.zero_point.code_dtype)
+        return *(p for p in (level, zero) if p is not None), *rest
 
     def _apply(
         self,
@@ -171,11 +177,10 @@ class CpuKernel:
         rescale: bool,
         back: bool = False,
     ) -> None:
-        whole, scale, zero, outer = self._scales(given, arrangement, tuple(x.shape))
-        scales = ScalesStruct(scale.data_ptr(), zero.data_ptr() if zero is not None else None, outer, rescale, whole)
+        blocks, scales = self._scales(given, arrangement, tuple(x.shape), rescale)
         self.library.planish_cast(
             ctypes.byref(self.element),
-            ctypes.byref(arrangement.struct),
+            ctypes.byref(blocks),
             ctypes.byref(scales),
             x.data_ptr(),
             out.data_ptr(),
@@ -185,30 +190,27 @@ class CpuKernel:
         )
 
     def _scales(
-        self, given: Parameters, arrangement: Arrangement, shape: tuple[int, ...]
-    ) -> tuple[bool, Tensor, Tensor | None, float]:
-        """Whether one scale serves all, the scales, the zero points, and what all scales are multiplied by."""
-        scale = self.format.scale
+        self, given: Parameters, arrangement: Arrangement, shape: tuple[int, ...], rescale: bool
+    ) -> tuple[BlocksStruct, ScalesStruct]:
+        """Which numbers share a scale, and the scales."""
+        scale, whole = self.format.scale, one_run(math.prod(shape))
         if scale is None:
-            return True, _ONE, None, 1.0
+            return whole, scales_struct(_ONE, None, 1.0, rescale)
         parts, outer = split(self.format, given), 1.0
         assert parts.scale is not None
         level, zero = parts.scale.float(), None if parts.zero is None else parts.zero.float()
-        if scale.scale is not None or scale.offset is not None:
+        if scale.levels:
             above = scale._scale(split(scale, parts.above), level.shape, torch.float32)
             if above.numel() == 1 and scale.offset is None:
                 outer = float(above)
             else:
                 level = scale._value(level, parts.above)
-        tensors = [level] if zero is None else [level, zero]
-        for tensor in tensors:
+        for tensor in (level,) if zero is None else (level, zero):
             self.block.spread(tensor, shape)  # refuses what does not fit
-        whole = all(tensor.numel() == 1 for tensor in tensors)
-        tensors = [
-            t if whole else t.reshape(t.shape if t.numel() > 1 else ()).expand(arrangement.shape) for t in tensors
-        ]
-        tensors = [t.contiguous() for t in tensors]
-        return whole, tensors[0], tensors[1] if len(tensors) > 1 else None, outer
+        if level.numel() == 1 and (zero is None or zero.numel() == 1):
+            return whole, scales_struct(level, zero, outer, rescale)
+        level, zero = _expanded(level, arrangement), None if zero is None else _expanded(zero, arrangement)
+        return arrangement.struct, scales_struct(level, zero, outer, rescale)
 
     # Measuring -------------------------------------------------------------------------------------------------------
 
@@ -252,6 +254,13 @@ class CpuKernel:
         raw = raw_scale(low, high, self.format.element, rule, False).float()
         rest = replace(scale, rounding=_BY_RANGE[rule] or scale.rounding)._measure(raw)
         return float(scale._scale(split(scale, rest), (), torch.float32)), rest
+
+
+def _expanded(parameter: Tensor, arrangement: Arrangement) -> Tensor:
+    """One number for each block."""
+    if parameter.numel() == 1:
+        parameter = parameter.reshape(())
+    return parameter.expand(arrangement.shape).contiguous()
 
 
 def fitting(out: Tensor, x: Tensor) -> Tensor:

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import torch
+from torch import Tensor
 
 from planish.formats.block import Block
 from planish.formats.codebook import Codebook
@@ -60,7 +61,6 @@ class ScalesStruct(ctypes.Structure):
         ("zero", ctypes.c_void_p),
         ("outer", ctypes.c_float),
         ("rescale", ctypes.c_int32),
-        ("whole", ctypes.c_int32),
     )
 
 
@@ -184,6 +184,13 @@ def arrange(block: Block, shape: tuple[int, ...]) -> Arrangement | None:
 def one_run(count: int) -> BlocksStruct:
     """`count` numbers that share a scale."""
     return BlocksStruct(1, count, count, 1, -1)
+
+
+def scales_struct(scale: Tensor, zero: Tensor | None, outer: float, rescale: bool) -> ScalesStruct:
+    """The scales and zero points of a tensor, contiguous float32."""
+    struct = ScalesStruct(scale.data_ptr(), zero.data_ptr() if zero is not None else None, outer, rescale)
+    struct.kept = (scale, zero)  # for as long as the struct points to them
+    return struct
 
 
 def _axes(numbers: Sequence[int]) -> ctypes.Array[ctypes.c_int64]:

@@ -3,6 +3,8 @@
 #pragma once
 #include "vector.h"
 
+#include <algorithm>
+
 enum Kind : int32_t { INT, FLOAT, WIDE, FLOAT32, POW2, SMALL_TABLE, TABLE };
 enum Rounding : int32_t { EVEN, AWAY, DOWN, UP, LOG };
 enum Specials : int32_t { IEEE, FN, FNUZ, FINITE };
@@ -15,13 +17,14 @@ struct Element {  // an element with its format's rounding, overflow and NaN pol
 };
 
 struct NanPolicy {
-    const I stays;
-    const F becomes;
-    explicit NanPolicy(const Element& e) : stays(all(e.keeps_nan ? -1 : 0)), becomes(all(e.of_nan)) {}
-    F operator()(F x) const { return select(ordered(x) | stays, x, becomes); }
+    bool stays;
+    F becomes;
+    explicit NanPolicy(const Element& e) : stays(e.keeps_nan), becomes(all(e.of_nan)) {}
+    INLINE F operator()(F x) const { return stays ? x : select(ordered(x), x, becomes); }
 };
 
-static inline F round_to(F x, int32_t rounding) {
+template <bool NEAREST> static INLINE F round_to(F x, int32_t rounding) {
+    if (NEAREST) return nearest(x);
     switch (rounding) {
         case EVEN: return nearest(x);
         case DOWN: return floor(x);
@@ -33,25 +36,47 @@ static inline F round_to(F x, int32_t rounding) {
     }
 }
 
-struct Int {
-    const NanPolicy nan;
-    const int32_t rounding;
-    const F low, high, up, down;
-    explicit Int(const Element& e)
-        : nan(e), rounding(e.rounding), low(all(e.minimum)), high(all(e.maximum)), up(all(e.up)), down(all(e.down)) {}
-    F grid(F x, F zero) const {
-        return (clamp(round_to(nan(x) * up, rounding) + zero, low, high) - zero) * down;  // + 0.0 ends -0.0
+// Powers of two, as patterns of floats, by which all numbers of an element can be multiplied without rounding any.
+struct Powers {
+    int32_t least = 1, most = 0;
+    Powers() {}
+    Powers(int32_t lowest_exponent, int32_t highest_exponent)
+        : least((std::max(lowest_exponent, -126) + 127) << 23), most((std::min(highest_exponent, 127) + 127) << 23) {}
+    INLINE bool hold(float x) const {
+        const int32_t pattern = bits(all(x))[0];
+        return (pattern & 0x007FFFFF) == 0 && pattern >= least && pattern <= most;
     }
-    I code(F x, F zero) const { return whole(x * up + zero); }
+};
+
+// NEAREST: to even. What is known to the compiler leaves no branch in the loop.
+template <bool NEAREST> struct Int {
+    static constexpr bool GROWS = NEAREST;
+    NanPolicy nan;
+    Powers powers;
+    int32_t rounding;
+    F low, high, up, down;
+    explicit Int(const Element& e)
+        : nan(e), powers(std::ilogb(e.up) - 126, std::ilogb(e.up) + 126), rounding(e.rounding), low(all(e.minimum)),
+          high(all(e.maximum)), up(all(e.up)), down(all(e.down)) {}
+    template <class Use> INLINE void grown(F s, Use&& use) const {
+        Int q = *this;
+        q.up = up / s, q.down = down * s, q.nan.becomes = nan.becomes * s;
+        use(q);
+    }
+    INLINE F grid(F x, F zero) const {
+        const F r = round_to<NEAREST>(nan(x) * up, rounding);
+        return (clamp(r + zero, low, high) - zero) * down;  // + 0.0 ends -0.0
+    }
+    INLINE I code(F x, F zero) const { return whole(x * up + zero); }
 };
 
 struct FloatCodes {
-    const int32_t specials, m, e, bias;
-    const F normal, up, from_normal;
+    int32_t specials, m, e, bias;
+    F normal, up, from_normal;
     explicit FloatCodes(const Element& el)
         : specials(el.specials), m(el.mantissa), e(el.exponent), bias(el.bias), normal(all(el.low_power)),
           up(all(el.up)), from_normal(all(std::ldexp(1.0f, el.bias - 1))) {}
-    I code(F x, F) const {
+    INLINE I code(F x, F) const {
         const F size = absolute(x);
         const I subnormal = whole(keep(size < normal, size) * from_normal * up);
         I code = size < normal ? subnormal : (bits(size) >> (23 - m)) - ((127 - bias) << m);
@@ -68,52 +93,73 @@ struct FloatCodes {
     }
 };
 
-// WIDE_RANGE: 1 / step would leave float32, so that the power of two and the mantissa's width are applied one by one.
-template <bool WIDE_RANGE> struct Float : FloatCodes {
+// What remains of a float in the common case: to nearest even, saturating, with negative zero; NaN stays or becomes zero.
+template <bool KEEPS_NAN> struct Minifloat {
+    F low, high, low_power, down;
+    I inverse_of_one;
+    INLINE F grid(F x, F) const {
+        x = clamp(KEEPS_NAN ? x : keep(ordered(x), x), low, high);
+        const F power = highest(low_power, real(bits(x) & 0x7F800000));
+        return nearest(x * real(inverse_of_one - bits(power))) * (power * down);
+    }
+};
+
+// WIDE: 1 / step would leave float32, so that the power of two and the mantissa's width are applied one by one.
+template <bool WIDE, bool NEAREST> struct Float : FloatCodes {
+    static constexpr bool GROWS = NEAREST && !WIDE;
     const NanPolicy nan;
+    Powers powers;
     const int32_t rounding, infinite;
-    const F low, high, down, low_power, high_power, no_negative_zero, beyond;
+    const F low, high, down, low_power, high_power, beyond;
+    const I inverse_of_one;
     explicit Float(const Element& e)
         : FloatCodes(e), nan(e), rounding(e.rounding), infinite(e.infinite), low(all(e.minimum)), high(all(e.maximum)),
           down(all(e.down)), low_power(all(e.low_power)), high_power(all(e.high_power)),
-          no_negative_zero(all(e.specials == FNUZ ? 0.0f : -0.0f)),
-          beyond(all(e.specials == IEEE ? INFINITY : NAN)) {}
-    F grid(F x, F) const {
+          beyond(all(e.specials == IEEE ? INFINITY : NAN)), inverse_of_one((0x7F000000 - 0x3F800000) + bits(up)) {
+        const int32_t lowest = std::ilogb(e.low_power);
+        if (!infinite && specials != FNUZ && (e.keeps_nan || e.of_nan == 0)) powers = {m - 127 - lowest, 126 - lowest};
+    }
+    template <class Use> INLINE void grown(F s, Use&& use) const {
+        const F l = low * s, h = high * s, p = low_power * s;
+        nan.stays ? use(Minifloat<true>{l, h, p, down, inverse_of_one})
+                  : use(Minifloat<false>{l, h, p, down, inverse_of_one});
+    }
+    INLINE F grid(F x, F) const {
         x = nan(x);
+        if (!infinite) x = clamp(x, low, high);
         const F power = clamp(real(bits(x) & 0x7F800000), low_power, high_power);
         F r;
-        if (WIDE_RANGE) {
+        if (WIDE) {
             const F inverse = real(highest(0x7F000000 - bits(power), all(0x00400000)));
-            r = round_to(x * inverse * up, rounding) * down * power;
+            r = round_to<NEAREST>(x * inverse * up, rounding) * down * power;
         } else {
-            const F inverse = real((0x7F000000 - bits(power)) + (bits(up) - 0x3F800000));
-            r = round_to(x * inverse, rounding) * (power * down);
+            r = round_to<NEAREST>(x * real(inverse_of_one - bits(power)), rounding) * (power * down);
         }
         if (infinite) {
-            const F outside = real(bits(beyond) | (bits(beyond) == 0x7F800000 ? bits(r) & INT32_MIN : I{}));
+            const F outside = real(bits(beyond) | (specials == IEEE ? bits(r) & INT32_MIN : I{}));
             r = select(absolute(r) > high, outside, r);
-        } else {
-            r = clamp(r, low, high);
         }
-        return r + no_negative_zero;
+        return specials == FNUZ ? r + 0.0f : r;
     }
 };
 
 struct Float32 {  // everything that float32 holds
+    static constexpr bool GROWS = false;
     const NanPolicy nan;
     explicit Float32(const Element& e) : nan(e) {}
-    F grid(F x, F) const { return nan(x); }
-    I code(F x, F) const { return ordered(x) ? bits(x) : (bits(x) & INT32_MIN) | 0x7FC00000; }
+    INLINE F grid(F x, F) const { return nan(x); }
+    INLINE I code(F x, F) const { return ordered(x) ? bits(x) : (bits(x) & INT32_MIN) | 0x7FC00000; }
 };
 
 struct Pow2 {
+    static constexpr bool GROWS = false;
     const NanPolicy nan;
     const int32_t rounding, is_signed, zero, exponent, bias;
     const F low, high;
     explicit Pow2(const Element& e)
         : nan(e), rounding(e.rounding), is_signed(e.is_signed), zero(e.zero), exponent(e.exponent), bias(e.bias),
           low(all(e.smallest)), high(all(e.maximum)) {}
-    F grid(F x, F) const {
+    INLINE F grid(F x, F) const {
         x = nan(x);
         const I sign = is_signed ? bits(x) & INT32_MIN : I{};
         const F size = is_signed ? absolute(x) : highest(all(0.0f), x);
@@ -136,7 +182,7 @@ struct Pow2 {
         power = real(bits(power) | (sign & (power > 0.0f)));
         return select(ordered(x), power, x);
     }
-    I code(F x, F) const {
+    INLINE I code(F x, F) const {
         I code = ((bits(absolute(x)) >> 23) - 127 + bias) | ((x < 0.0f) & (1 << exponent));
         if (zero) code = x == 0.0f ? I{} : code;
         return ordered(x) ? code : all((1 << exponent) - 1);
@@ -145,18 +191,19 @@ struct Pow2 {
 
 // A list of numbers: `place` counts those whose upper bound lies below x.
 template <class Search> struct Listed {
+    static constexpr bool GROWS = false;
     const NanPolicy nan;
     const Search search;
     const int32_t finite, code_shift, code_mask, code_of_nan;
     explicit Listed(const Element& e)
         : nan(e), search(e), finite(e.finite), code_shift(e.code_shift), code_mask(e.code_mask),
           code_of_nan(e.code_of_nan) {}
-    F grid(F x, F) const {
+    INLINE F grid(F x, F) const {
         x = nan(x);
         const F number = search.value(search.place(x));
         return finite ? select(absolute(x) < INFINITY, number, all(NAN)) : number;
     }
-    I code(F x, F) const {
+    INLINE I code(F x, F) const {
         const I code = (search.place(x) - code_shift) & code_mask;
         return finite ? (ordered(x) ? code : all(code_of_nan)) : code;
     }
@@ -172,26 +219,26 @@ struct SmallSearch {
         for (int i = 0; i < 4; ++i) bound2[i] = e.above[4 * i + 1];
         for (int i = 0; i < 8; ++i) bound1[i] = e.above[2 * i];
     }
-    I place(F x) const {
+    INLINE I place(F x) const {
         const I upper = x > bound8;
         I at = (upper & 2) - (x > select(upper, bound12, bound4));
         at = at * 2 - (x > lookup8(bound2, at));
         return at * 2 - (x > lookup8(bound1, at));
     }
-    F value(I at) const { return lookup16(values, at); }
+    INLINE F value(I at) const { return lookup16(values, at); }
 };
 
 struct Search {
     const float *values, *above;
     const int32_t count;
     explicit Search(const Element& e) : values(e.values), above(e.above), count(e.count) {}  // a power of two
-    I place(F x) const {
+    INLINE I place(F x) const {
         I at{};
         for (int32_t half = count / 2; half > 0; half /= 2)
             for (int i = 0; i < LANES; ++i) at[i] += x[i] > above[at[i] + half - 1] ? half : 0;
         return at;
     }
-    F value(I at) const {
+    INLINE F value(I at) const {
         F v;
         for (int i = 0; i < LANES; ++i) v[i] = values[at[i]];
         return v;
@@ -199,11 +246,12 @@ struct Search {
 };
 
 // Calls `use` with the quantizer of an element.
-template <class Use> static inline void with(const Element& e, Use&& use) {
+template <class Use> static INLINE void with(const Element& e, Use&& use) {
+    const bool nearest = e.rounding == EVEN;
     switch (e.kind) {
-        case INT: return use(Int(e));
-        case FLOAT: return use(Float<false>(e));
-        case WIDE: return use(Float<true>(e));
+        case INT: return nearest ? use(Int<true>(e)) : use(Int<false>(e));
+        case FLOAT: return nearest ? use(Float<false, true>(e)) : use(Float<false, false>(e));
+        case WIDE: return nearest ? use(Float<true, true>(e)) : use(Float<true, false>(e));
         case FLOAT32: return use(Float32(e));
         case POW2: return use(Pow2(e));
         case SMALL_TABLE: return use(Listed<SmallSearch>(e));

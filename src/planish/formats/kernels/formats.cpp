@@ -4,6 +4,7 @@
 #include "elements.h"
 
 #include <cfloat>
+#include <type_traits>
 
 struct Rule {  // how a scale follows from its run: scaling.py; mirrored in library.py
     float divisor, smallest, largest, outer;
@@ -11,61 +12,62 @@ struct Rule {  // how a scale follows from its run: scaling.py; mirrored in libr
     float lowest, zero_low, zero_high;
 };
 
-enum Type : int32_t { REAL, BYTE, SHORT, WORD };  // of output or codes: float, or integers of 1, 2 and 4 bytes
+enum Type : int32_t { REAL, BYTE, WORD };  // of output or codes: float, or integers of 1 and of 4 bytes
 
 constexpr int64_t PIECE = 1 << 14;  // numbers: a run that long is still in the cache when it is read again
 
-static inline F load_some(const float* p, int64_t n) {
+static INLINE F load_some(const float* p, int64_t n) {
     float part[LANES] = {};
     memcpy(part, p, n * sizeof(float));
     return load<F>(part);
 }
 
-template <class Q> static inline void put(const Q&, float* out, F grid, F, F factor) { store(out, grid * factor); }
-template <class Q, class T> static inline void put(const Q& q, T* out, F grid, F zero, F) {
+template <class Q> static INLINE void put(const Q&, float* out, F grid, F, F factor) { store(out, grid * factor); }
+template <class Q, class T> static INLINE void put(const Q& q, T* out, F grid, F zero, F) {
     typedef T Narrow __attribute__((vector_size(LANES * sizeof(T))));
     store(out, __builtin_convertvector(q.code(grid, zero), Narrow));
 }
-template <class Q, class T>
-static inline void put_some(const Q& q, T* out, F grid, F zero, F factor, int64_t n) {
+
+// Calls use(x, out) for each vector of n numbers, the last one through copies where it is not full.
+template <class T, class Use> static INLINE void vectors(const float* x, T* out, int64_t n, const Use& use) {
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES) use(load<F>(x + i), out + i);
+    if (i == n) return;
     T part[LANES];
-    put(q, part, grid, zero, factor);
-    memcpy(out, part, n * sizeof(T));
+    use(load_some(x + i, n - i), part);
+    memcpy(out + i, part, (n - i) * sizeof(T));
 }
 
-// One run of numbers with one scale. A power of two is multiplied by its reciprocal, which is the same and faster.
+// One run of numbers with one scale. Where the scale is a power of two the element grows by it, and numbers stay.
 template <class Q, class T>
-static inline void quantize(const Q& q, const float* x, T* out, int64_t n, float scale, float zero, bool rescale) {
-    const F s = all(scale), z = all(zero), factor = all(rescale ? scale : 1.0f);
-    int32_t pattern;
-    memcpy(&pattern, &scale, sizeof pattern);
-    int64_t i = 0;
-    if ((pattern & 0x007FFFFF) == 0 && pattern >= 0x00800000 && pattern <= 0x7F000000) {
-        const F inverse = all(1.0f / scale);
-        for (; i + LANES <= n; i += LANES) put(q, out + i, q.grid(load<F>(x + i) * inverse, z), z, factor);
-    } else {
-        for (; i + LANES <= n; i += LANES) put(q, out + i, q.grid(load<F>(x + i) / s, z), z, factor);
+static INLINE void quantize(const Q& q, const float* x, T* out, int64_t n, float scale, float zero, bool rescale) {
+    const F s = all(scale), z = all(zero);
+    if constexpr (Q::GROWS && std::is_same_v<T, float>) {
+        if (rescale && q.powers.hold(scale)) {
+            return q.grown(s, [&](const auto& g) INLINE_LAMBDA {
+                vectors(x, out, n, [&](F v, float* to) INLINE_LAMBDA { store(to, g.grid(v, z)); });
+            });
+        }
     }
-    if (i < n) put_some(q, out + i, q.grid(load_some(x + i, n - i) / s, z), z, factor, n - i);
+    const F factor = rescale ? s : all(1.0f);
+    vectors(x, out, n, [&](F v, T* to) INLINE_LAMBDA { put(q, to, q.grid(v / s, z), z, factor); });
 }
 
 // Numbers that each have a scale of their own.
 template <class Q, class T>
-static inline void quantize_each(const Q& q, const float* x, T* out, int64_t n, const float* scale, const float* zero,
+static INLINE void quantize_each(const Q& q, const float* x, T* out, int64_t n, const float* scale, const float* zero,
                                  float outer, bool rescale) {
-    int64_t i = 0;
-    for (; i + LANES <= n; i += LANES) {
-        const F s = load<F>(scale + i) * outer, z = zero ? load<F>(zero + i) : F{};
-        put(q, out + i, q.grid(load<F>(x + i) / s, z), z, rescale ? s : all(1.0f));
-    }
-    if (i < n) {
-        const F s = load_some(scale + i, n - i) * outer, z = zero ? load_some(zero + i, n - i) : F{};
-        put_some(q, out + i, q.grid(load_some(x + i, n - i) / s, z), z, rescale ? s : all(1.0f), n - i);
+    for (int64_t i = 0; i < n; i += LANES) {
+        T to[LANES];
+        const int64_t m = std::min<int64_t>(LANES, n - i);
+        const F s = load_some(scale + i, m) * outer, z = zero ? load_some(zero + i, m) : F{};
+        put(q, to, q.grid(load_some(x + i, m) / s, z), z, rescale ? s : all(1.0f));
+        memcpy(out + i, to, m * sizeof(T));
     }
 }
 
 // The largest magnitude of a run, by the patterns of its floats: those of NaN are the largest of all, so NaN stays.
-static inline float magnitude(const float* x, int64_t n) {
+static INLINE float magnitude(const float* x, int64_t n) {
     I most[4] = {};
     const I sign = all(INT32_MAX);
     int64_t i = 0;
@@ -77,7 +79,7 @@ static inline float magnitude(const float* x, int64_t n) {
 }
 
 // Both ends of a run; NaN in it makes both NaN.
-static inline void ends(const float* x, int64_t n, float* low, float* high) {
+static INLINE void ends(const float* x, int64_t n, float* low, float* high) {
     F least = all(INFINITY), most = all(-INFINITY);
     I nan{};
     const auto take = [&](F v) {
@@ -119,13 +121,13 @@ template <class T>
 static void cast_piece(const Element& e, const Blocks& b, const Scales& s, const float* x, T* out, int64_t begin,
                        int64_t end) {
     with(e, [&](const auto& q) {
-        const auto one = [&](int64_t i, int64_t n, int64_t k) {
+        const auto one = [&](int64_t i, int64_t n, int64_t k) INLINE_LAMBDA {
             quantize(q, x + i, out + i, n, s.scale[k] * s.outer, s.zero ? s.zero[k] : 0.0f, s.rescale);
         };
-        const auto each = [&](int64_t i, int64_t n, int64_t k) {
+        const auto each = [&](int64_t i, int64_t n, int64_t k) INLINE_LAMBDA {
             quantize_each(q, x + i, out + i, n, s.scale + k, s.zero ? s.zero + k : nullptr, s.outer, s.rescale);
         };
-        walk(b, s.whole, begin, end, one, each);
+        walk(b, begin, end, one, each);
     });
 }
 
@@ -134,7 +136,6 @@ static void cast_some(const Element& e, const Blocks& b, const Scales& s, const 
     switch (type) {
         case REAL: return cast_piece(e, b, s, x, (float*)out, begin, end);
         case BYTE: return cast_piece(e, b, s, x, (uint8_t*)out, begin, end);
-        case SHORT: return cast_piece(e, b, s, x, (int16_t*)out, begin, end);
         default: return cast_piece(e, b, s, x, (int32_t*)out, begin, end);
     }
 }
@@ -150,7 +151,7 @@ static void decode_with(const Blocks& b, const Scales& s, const C* codes, float*
             out[i + j] = (value(codes[i + j]) - (s.zero ? s.zero[k + j] : 0.0f)) * (s.scale[k + j] * s.outer);
     };
     parallel(b.numbers(), PIECE, team(b.numbers(), threads), false,
-             [&](int64_t begin, int64_t end) { walk(b, s.whole, begin, end, one, each); });
+             [&](int64_t begin, int64_t end) { walk(b, begin, end, one, each); });
 }
 
 extern "C" {
@@ -183,7 +184,7 @@ void planish_measure_and_cast(const Element* e, const Element* scale, const Rule
             if (is_last) place = 0;
         }
         with(*scale, [&](const auto& q) { levels(q, *rule, stop - first, low, high, level, zero); });
-        const Scales here{level - first, rule->affine ? zero - first : nullptr, rule->outer, rescale, 0};
+        const Scales here{level - first, rule->affine ? zero - first : nullptr, rule->outer, rescale};
         cast_some(*e, *b, here, x, out, type, begin, end);
         if (level_out) memcpy(level_out + first, level, (stop - first) * sizeof(float));
         if (zero_out) memcpy(zero_out + first, zero, (stop - first) * sizeof(float));
@@ -222,19 +223,6 @@ void planish_ranges(const Blocks* b, const float* x, float* low, float* high, in
     }
 }
 
-void planish_codes(const Element* e, const float* values, int64_t n, void* out, int32_t type) {
-    const auto to = [&](auto* typed) {
-        with(*e, [&](const auto& q) {
-            int64_t i = 0;
-            for (; i + LANES <= n; i += LANES) put(q, typed + i, load<F>(values + i), F{}, F{});
-            if (i < n) put_some(q, typed + i, load_some(values + i, n - i), F{}, F{}, n - i);
-        });
-    };
-    if (type == BYTE) return to((uint8_t*)out);
-    if (type == SHORT) return to((int16_t*)out);
-    to((int32_t*)out);
-}
-
 // `table` lists the number of each code; without it codes are integers, signed as `is_signed` says, in units of `unit`.
 void planish_decode(const Blocks* b, const Scales* s, const void* codes, int32_t type, int32_t is_signed, float unit,
                     const float* table, float* out, int32_t threads) {
@@ -246,7 +234,6 @@ void planish_decode(const Blocks* b, const Scales* s, const void* codes, int32_t
     };
     if (table) return type == BYTE ? listed((const uint8_t*)codes) : listed((const int32_t*)codes);
     if (type == BYTE) return is_signed ? counted((const int8_t*)codes) : counted((const uint8_t*)codes);
-    if (type == SHORT) return counted((const int16_t*)codes);
     counted((const int32_t*)codes);
 }
 }

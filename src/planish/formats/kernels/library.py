@@ -23,7 +23,7 @@ FOLDER = Path(__file__).parent
 SOURCES = ("formats.cpp", "packing.cpp")
 HEADERS = ("vector.h", "elements.h", "blocks.h")
 # contraction would fuse a product and a sum into one rounding; the definition has two
-FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fPIC", "-shared", "-pthread")
+FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fwrapv", "-fPIC", "-shared", "-pthread")
 NATIVE = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=native"
 
 _POINTER, _INT, _LONG, _REAL = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
@@ -31,7 +31,6 @@ _ARGUMENTS = {
     "planish_cast": (*[_POINTER] * 5, *[_INT] * 3),
     "planish_measure_and_cast": (*[_POINTER] * 6, _INT, _POINTER, _POINTER, *[_INT] * 3),
     "planish_ranges": (*[_POINTER] * 4, _INT, _INT),
-    "planish_codes": (_POINTER, _POINTER, _LONG, _POINTER, _INT),
     "planish_decode": (*[_POINTER] * 3, _INT, _INT, _REAL, _POINTER, _POINTER, _INT),
     "planish_pack": (_POINTER, _INT, _LONG, _INT, _POINTER, _INT),
     "planish_unpack": (_POINTER, _LONG, _INT, _INT, _POINTER, _INT, _INT),

@@ -8,6 +8,10 @@
 #include <immintrin.h>
 #endif
 
+// So that what a loop does not change stays in registers: stores through a pointer could change what is not inlined.
+#define INLINE inline __attribute__((always_inline))
+#define INLINE_LAMBDA __attribute__((always_inline))
+
 #if defined(__AVX512F__)
 constexpr int LANES = 16;
 #elif defined(__AVX2__)
@@ -19,96 +23,96 @@ constexpr int LANES = 4;
 typedef float F __attribute__((vector_size(4 * LANES)));
 typedef int32_t I __attribute__((vector_size(4 * LANES)));
 
-static inline F all(float x) { return x - F{}; }  // x - 0 keeps the sign of zero
-static inline I all(int32_t x) { return x - I{}; }
-static inline I bits(F x) { return (I)x; }
-static inline F real(I x) { return (F)x; }
+static INLINE F all(float x) { return x - F{}; }  // x - 0 keeps the sign of zero
+static INLINE I all(int32_t x) { return x - I{}; }
+static INLINE I bits(F x) { return (I)x; }
+static INLINE F real(I x) { return (F)x; }
 
-template <class V, class T> static inline V load(const T* p) {
+template <class V, class T> static INLINE V load(const T* p) {
     V v;
     memcpy(&v, p, sizeof v);
     return v;
 }
-template <class V, class T> static inline void store(T* p, V v) { memcpy(p, &v, sizeof v); }
+template <class V, class T> static INLINE void store(T* p, V v) { memcpy(p, &v, sizeof v); }
 
-static inline F select(I mask, F a, F b) { return mask ? a : b; }
-static inline F keep(I mask, F x) { return real(bits(x) & mask); }  // x where mask, else 0
-static inline F absolute(F x) { return real(bits(x) & 0x7FFFFFFF); }
-static inline F copysign(F x, F sign) { return real(bits(absolute(x)) | (bits(sign) & INT32_MIN)); }
-static inline I ordered(F x) { return x == x; }
+static INLINE F select(I mask, F a, F b) { return mask ? a : b; }
+static INLINE F keep(I mask, F x) { return real(bits(x) & mask); }  // x where mask, else 0
+static INLINE F absolute(F x) { return real(bits(x) & 0x7FFFFFFF); }
+static INLINE F copysign(F x, F sign) { return real(bits(absolute(x)) | (bits(sign) & INT32_MIN)); }
+static INLINE I ordered(F x) { return x == x; }
 
 // Both give the second argument where either is NaN: clamp(x) = lowest(high, highest(low, x)) keeps NaN.
 #if defined(__AVX512F__)
-static inline F highest(F a, F b) { return _mm512_max_ps(a, b); }
-static inline F lowest(F a, F b) { return _mm512_min_ps(a, b); }
-static inline I highest(I a, I b) { return (I)_mm512_max_epi32((__m512i)a, (__m512i)b); }
-static inline I lowest(I a, I b) { return (I)_mm512_min_epi32((__m512i)a, (__m512i)b); }
+static INLINE F highest(F a, F b) { return _mm512_max_ps(a, b); }
+static INLINE F lowest(F a, F b) { return _mm512_min_ps(a, b); }
+static INLINE I highest(I a, I b) { return (I)_mm512_max_epi32((__m512i)a, (__m512i)b); }
+static INLINE I lowest(I a, I b) { return (I)_mm512_min_epi32((__m512i)a, (__m512i)b); }
 #elif defined(__AVX2__)
-static inline F highest(F a, F b) { return _mm256_max_ps(a, b); }
-static inline F lowest(F a, F b) { return _mm256_min_ps(a, b); }
-static inline I highest(I a, I b) { return (I)_mm256_max_epi32((__m256i)a, (__m256i)b); }
-static inline I lowest(I a, I b) { return (I)_mm256_min_epi32((__m256i)a, (__m256i)b); }
+static INLINE F highest(F a, F b) { return _mm256_max_ps(a, b); }
+static INLINE F lowest(F a, F b) { return _mm256_min_ps(a, b); }
+static INLINE I highest(I a, I b) { return (I)_mm256_max_epi32((__m256i)a, (__m256i)b); }
+static INLINE I lowest(I a, I b) { return (I)_mm256_min_epi32((__m256i)a, (__m256i)b); }
 #else
-static inline F highest(F a, F b) { return a > b ? a : b; }
-static inline F lowest(F a, F b) { return a < b ? a : b; }
-static inline I highest(I a, I b) { return a > b ? a : b; }
-static inline I lowest(I a, I b) { return a < b ? a : b; }
+static INLINE F highest(F a, F b) { return a > b ? a : b; }
+static INLINE F lowest(F a, F b) { return a < b ? a : b; }
+static INLINE I highest(I a, I b) { return a > b ? a : b; }
+static INLINE I lowest(I a, I b) { return a < b ? a : b; }
 #endif
-static inline F clamp(F x, F low, F high) { return lowest(high, highest(low, x)); }
+static INLINE F clamp(F x, F low, F high) { return lowest(high, highest(low, x)); }
 
 // To whole numbers; NaN, infinities and the sign of zero stay.
 #if defined(__AVX512F__)
-static inline F nearest(F x) { return _mm512_roundscale_ps(x, 8); }
-static inline F floor(F x) { return _mm512_roundscale_ps(x, 9); }
-static inline F ceil(F x) { return _mm512_roundscale_ps(x, 10); }
-static inline F trunc(F x) { return _mm512_roundscale_ps(x, 11); }
+static INLINE F nearest(F x) { return _mm512_roundscale_ps(x, 8); }
+static INLINE F floor(F x) { return _mm512_roundscale_ps(x, 9); }
+static INLINE F ceil(F x) { return _mm512_roundscale_ps(x, 10); }
+static INLINE F trunc(F x) { return _mm512_roundscale_ps(x, 11); }
 #elif defined(__AVX2__)
-static inline F nearest(F x) { return _mm256_round_ps(x, 8); }
-static inline F floor(F x) { return _mm256_round_ps(x, 9); }
-static inline F ceil(F x) { return _mm256_round_ps(x, 10); }
-static inline F trunc(F x) { return _mm256_round_ps(x, 11); }
+static INLINE F nearest(F x) { return _mm256_round_ps(x, 8); }
+static INLINE F floor(F x) { return _mm256_round_ps(x, 9); }
+static INLINE F ceil(F x) { return _mm256_round_ps(x, 10); }
+static INLINE F trunc(F x) { return _mm256_round_ps(x, 11); }
 #else
-static inline F nearest(F x) {  // from 2^23 on every float is whole; below, adding 2^23 rounds
+static INLINE F nearest(F x) {  // from 2^23 on every float is whole; below, adding 2^23 rounds
     const F limit = all(0x1p23f), size = absolute(x);
     return select(size < limit, copysign((size + limit) - limit, x), x);
 }
-static inline F floor(F x) {
+static INLINE F floor(F x) {
     const F r = nearest(x);
     return copysign(r - keep(r > x, all(1.0f)), x);
 }
-static inline F ceil(F x) {
+static INLINE F ceil(F x) {
     const F r = nearest(x);
     return copysign(r + keep(r < x, all(1.0f)), x);
 }
-static inline F trunc(F x) { return copysign(floor(absolute(x)), x); }
+static INLINE F trunc(F x) { return copysign(floor(absolute(x)), x); }
 #endif
 
-static inline I whole(F x) { return __builtin_convertvector(x, I); }  // of whole numbers within int32
+static INLINE I whole(F x) { return __builtin_convertvector(x, I); }  // of whole numbers within int32
 
 // table[index], of 8 and of 16 entries; the table is read from memory.
 #if defined(__AVX512F__)
-static inline F lookup16(const float* table, I index) {
+static INLINE F lookup16(const float* table, I index) {
     return _mm512_permutexvar_ps((__m512i)index, _mm512_loadu_ps(table));
 }
-static inline F lookup8(const float* table, I index) { return lookup16(table, index); }
+static INLINE F lookup8(const float* table, I index) { return lookup16(table, index); }
 #elif defined(__AVX2__)
-static inline F lookup8(const float* table, I index) {
+static INLINE F lookup8(const float* table, I index) {
     return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index);
 }
-static inline F lookup16(const float* table, I index) {
+static INLINE F lookup16(const float* table, I index) {
     return select(index > 7, lookup8(table + 8, index), lookup8(table, index));
 }
 #else
-static inline F lookup16(const float* table, I index) {
+static INLINE F lookup16(const float* table, I index) {
     F v;
     for (int i = 0; i < LANES; ++i) v[i] = table[index[i]];
     return v;
 }
-static inline F lookup8(const float* table, I index) { return lookup16(table, index); }
+static INLINE F lookup8(const float* table, I index) { return lookup16(table, index); }
 #endif
 
 // The highest of all lanes.
-static inline int32_t across(I v) {
+static INLINE int32_t across(I v) {
 #if defined(__AVX512F__)
     return _mm512_reduce_max_epi32((__m512i)v);
 #elif defined(__AVX2__)
