@@ -24,8 +24,12 @@ from planish.graph.operators import is_allowed, is_guard
 from planish.graph.ops import base_name
 
 Call = tuple[tuple[Any, ...], dict[str, Any]]
-# an LSTM keeps a list of its weights beside them, which torch.export sees change when it puts its own in their place
-_HARMLESS = r"The tensor attributes?( self\.\S*_flat_weights\[\d+\],?)+ (was|were) assigned during export"
+_HARMLESS = (
+    # an LSTM keeps a list of its weights beside them, which torch sees change when it puts its own in their place
+    r"The tensor attributes?( self\.\S*_flat_weights\[\d+\],?)+ (was|were) assigned during export",
+    # torch looks at the gradients of what it passes to the branches of a torch.cond
+    r"The \.grad attribute of a Tensor that is not a leaf Tensor is being accessed",
+)
 
 
 def export(
@@ -104,7 +108,8 @@ def _export(
     spec = shapes.dynamic_shapes(model, args, kwargs) if dynamic else None
     try:
         with mode_of(model, training), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", _HARMLESS)
+            for message in _HARMLESS:
+                warnings.filterwarnings("ignore", message)
             program = torch.export.export(model, args, kwargs, dynamic_shapes=spec, strict=False)
     except Exception as error:  # torch raises many kinds
         raise explain(error, model, "the model cannot be exported") from error

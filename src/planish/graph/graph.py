@@ -20,6 +20,7 @@ from planish.errors import OptionError, PlanishError
 from planish.graph import check, evaluate, store
 from planish.graph.assemble import assemble, assemble_tree
 from planish.graph.branches import calls_of, copied, steps_of
+from planish.graph.convert import Converter
 from planish.graph.copying import clone, copy_graph
 from planish.graph.edit import Editor
 from planish.graph.export import export
@@ -157,6 +158,19 @@ class Graph:
         net.meta["training_refusal"] = self.training_refusal
         net.training = True  # GraphModule says so of a new one; eval() below sets every submodule
         return net.eval()
+
+    def to(self, device: torch.device | str | None = None, dtype: torch.dtype | None = None) -> Graph:
+        """The graph on another device, in another floating type, or both; `graph` itself stays.
+
+        Tensors, example inputs, and the devices and types that the export baked into operations change. As there is no
+        telling a type that the user named from one that followed from the weights', every step that computed in
+        the type of the weights or inputs computes in the new one. Scales of number formats keep their type.
+
+        Raises:
+            OptionError: `dtype` is not floating.
+            GraphError: An operation does not take the new type.
+        """
+        return Converter(self, device, dtype).graph()
 
     def recapture(self) -> Graph:
         """Export the graph again, as if it were the user's model: what an edit left behind is normal form again.
