@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from planish.errors import OptionError
 from planish.formats import (
     BFLOAT16,
     E2M1,
@@ -154,28 +153,3 @@ def test_stochastic_rounding_is_unbiased_and_seeded() -> None:
     assert torch.equal(y, format.cast(x, seed=7))
     assert not torch.equal(y, format.cast(x, seed=8))
     assert torch.equal(y, format.decode(format.encode(x, seed=7)))
-
-
-@pytest.mark.parametrize(
-    ("make", "field"),
-    [
-        (lambda: Int(0), "bits"),
-        (lambda: Int(33), "bits"),
-        (lambda: Int(8, signed=False, narrow=True), "narrow"),
-        (lambda: Int(8, frac=99), "frac"),
-        (lambda: Float(0, 3), "exponent"),
-        (lambda: Float(9, 3), "exponent"),
-        (lambda: Float(4, 0), "mantissa"),
-        (lambda: Float(4, 3, 500), "bias"),
-        (lambda: Float(4, 3, specials="odd"), "specials"),
-        (lambda: Pow2(1), "exponent"),
-        (lambda: Codebook((1.0,)), "values"),
-        (lambda: Codebook((0.0, 1.0, 1.0)), "values"),
-        (lambda: Codebook((0.0, 0.1)), "values"),
-        (lambda: Codebook((0.0, float("nan"))), "values"),
-    ],
-)
-def test_impossible_elements_name_the_field(make, field: str) -> None:
-    with pytest.raises(OptionError) as caught:
-        make()
-    assert caught.value.where == field

@@ -8,7 +8,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from planish.errors import DataError, OptionError
 from planish.formats import get
 from tests.formats.contract import numbers
 from tests.support import require
@@ -127,29 +126,3 @@ def test_ranges_in_place_of_a_tensor() -> None:
     assert (scale, zero) == (torch.tensor(5.1) / 255, 0)  # zero always has a code
     assert get("int8").parameters(low=torch.tensor(-2.0), high=torch.tensor(1.0))[0] == torch.tensor(2.0) / 127
     assert get("int8").parameters(low=torch.tensor(0.0), high=torch.tensor(0.0))[0] == 1.0
-
-
-@pytest.mark.parametrize(
-    ("act", "error"),
-    [
-        (lambda: get("int8").cast(torch.arange(3)), DataError),
-        (lambda: get("int8").encode(torch.ones(3, dtype=torch.complex64)), DataError),
-        (lambda: get("int8").parameters(torch.tensor([1.0, torch.nan])), DataError),
-        (lambda: get("int8").parameters(torch.tensor([1.0, torch.inf])), DataError),
-        (lambda: get("int8").parameters(low=torch.tensor(torch.nan), high=torch.tensor(1.0)), DataError),
-        (lambda: get("int8").encode(torch.ones(3), (torch.tensor(torch.nan),)), DataError),
-        (lambda: get("int8").cast(torch.ones(3), ()), OptionError),
-        (lambda: get("uint8").cast(torch.ones(3), (torch.ones(()),)), OptionError),
-        (lambda: get("int8@channel0").cast(torch.ones(3, 2), (torch.ones(2),)), OptionError),
-        (lambda: get("int8@channel4").parameters(torch.ones(3, 2)), OptionError),
-        (lambda: get("int4@g32!").parameters(torch.ones(3, 33)), OptionError),
-        (lambda: get("int4@[0:2,-2:2|one]").parameters(torch.ones(4, 4)), OptionError),
-        (lambda: get("int4~mse").parameters(low=torch.ones(()), high=torch.ones(())), OptionError),
-        (lambda: get("int4").parameters(), OptionError),
-        (lambda: get("e4m3").affine(), OptionError),
-    ],
-)
-def test_bad_input(act, error: type) -> None:
-    with pytest.raises(error) as caught:
-        act()
-    assert caught.value.exit_code == 2

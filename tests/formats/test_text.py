@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from planish.errors import OptionError, PlanishError, UnknownName
-from planish.formats import FORMATS, SOURCES, Block, Codebook, Float, Format, Int, Pow2, get
+from planish.formats import AF4, FORMATS, NF4, SOURCES, Block, Codebook, Float, Format, Int, Posit, Pow2, get, group
 
 ints = st.builds(
     lambda bits, frac, signed, narrow: Int(bits, frac, signed, narrow and signed and bits > 1),
@@ -37,7 +37,8 @@ books = st.sets(float32s, min_size=2, max_size=20).map(lambda v: Codebook(tuple(
 powers = st.builds(
     Pow2, st.integers(2, 7), st.none() | st.integers(0, 9), st.booleans(), st.booleans(), st.booleans()
 )  # fmt: skip
-elements = st.one_of(ints, floats.map(make_float).filter(bool), books, powers)
+posits = st.builds(Posit, st.integers(3, 8), st.integers(0, 2))
+elements = st.one_of(ints, floats.map(make_float).filter(bool), books, powers, posits, st.sampled_from([NF4, AF4]))
 sizes = st.dictionaries(st.integers(-4, 4), st.none() | st.integers(1, 300), max_size=3)
 blocks = st.builds(
     lambda s, others, ragged: Block(tuple(s.items()), others, ragged),
@@ -46,10 +47,14 @@ blocks = st.builds(
 
 
 @st.composite
-def formats(draw: st.DrawFn, depth: int = 2) -> Format:
+def formats(draw: st.DrawFn, depth: int = 2, inner: bool = False) -> Format:
     element = draw(elements)
-    scale = draw(st.none() | formats(depth=depth - 1)) if depth else None
+    scale = draw(st.none() | formats(depth=depth - 1, inner=True)) if depth else None
     affine = scale and isinstance(element, Int) and not element.frac and not element.narrow and draw(st.booleans())
+    shifted = scale and not affine and element.minimum == 0 and draw(st.booleans())
+    ends = affine or shifted or element.minimum >= 0
+    rules = ["absmax", "ceil", "mse"] + ([] if affine or shifted else ["floor", "mean", "twn"]) + ["peak"] * (not ends)
+    residual = None if inner or not depth else draw(st.none() | formats(depth=depth - 1))
     return Format(
         element,
         draw(st.none() | blocks) if scale else None,
@@ -57,8 +62,11 @@ def formats(draw: st.DrawFn, depth: int = 2) -> Format:
         draw(st.just(element) | whole_ints) if affine else None,
         draw(st.sampled_from(element.roundings)),
         draw(st.sampled_from(element.overflows)),
-        draw(st.sampled_from(["absmax", "mse"] if affine else ["absmax", "floor", "mse"])) if scale else "absmax",
+        draw(st.sampled_from(rules)) if scale else "absmax",
         bool(scale) and depth == 2 and draw(st.booleans()),
+        draw(st.sampled_from(element.nans)),
+        draw(formats(depth=depth - 1, inner=True)) if shifted else None,
+        residual if residual and residual.bits + element.bits <= 62 else None,
     )
 
 
@@ -73,7 +81,7 @@ def test_any_format_round_trips(format: Format) -> None:
 
 
 @settings(max_examples=300, deadline=None)
-@given(st.text(alphabet="intuqe0123456789m@g*~+-zp:.()[]{},|!dynamicfloatmse", max_size=24))
+@given(st.text(alphabet="intuqe0123456789m@g*~+-zp:.()[]{},|!&dynamicfloatmse", max_size=24))
 def test_any_other_text_is_refused_cleanly(text: str) -> None:
     try:
         format = Format.parse(text)
@@ -92,11 +100,55 @@ def test_any_other_text_is_refused_cleanly(text: str) -> None:
         "uq4.4", "q3.4~stochastic", "e4m3*float32", "e5m2~infinity", "e4m3b11fnuz", "int8@tile16x16",
         "int8@[0:1,-1:32|one]",
         "int4@g32!*float16", "{-1.0,0.0,1.0}@g64", "int8+zp:int32", "float16", "tf32", "int8@token!",
-        "float16~saturate",
+        "float16~saturate", "posit8", "posit6es1", "af4@g64", "sign~away~mean&sign~away~mean", "e4m3~nan-max",
+        "uint4@g32*float16-(float16)", "uint4@g32*(uint6-zp@g8*float16)-(uint6-zp@g8*float16)~mse",
+        "e2m1@g32*e8m0~ceil", "int4@g32*float16~peak", "se3m0z*float32~log", "int8@channel0~dynamic&int4@g32",
     ],
 )  # fmt: skip
 def test_spelled_as_a_person_would(text: str) -> None:
     assert str(Format.parse(text)) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "spelled_out"),
+    [
+        ("mxfp8~dynamic", "e4m3@g32*e8m0~floor~dynamic"),
+        ("mxfp4@g16", "e2m1@g16*e8m0~floor"),
+        ("mxfp4@g16~ceil", "e2m1@g16*e8m0~ceil"),
+        ("mxfp4~absmax", "e2m1@g32*e8m0"),
+        ("nvfp4~mse", "e2m1@g16*(e4m3*float32)~mse"),
+        ("nvfp4*e8m0", "e2m1@g16*e8m0"),
+        ("e2m1@g16*fp8", "e2m1@g16*(e4m3*float32)"),
+        ("uint8-zp", "uint8-zp"),
+        ("uint4-(bfloat16)", "uint4-(bfloat16)"),
+        ("q4_k*float16-(float16)", "uint4@g32*float16-(float16)"),
+        ("binary2@g64", "sign@g64~away~mean&sign@g64~away~mean"),
+        ("binary2@g64~dynamic", "sign@g64~away~mean~dynamic&sign@g64~away~mean"),
+        ("mxfp4&mxfp4", "e2m1@g32*e8m0~floor&e2m1@g32*e8m0~floor"),
+        ("e4m3~infinity", "e4m3~infinity"),
+        ("float16~saturate~even", "float16~saturate"),
+        ("posit8es2", "posit8"),
+    ],
+)
+def test_what_follows_a_name_changes_its_fields(text: str, spelled_out: str) -> None:
+    assert str(get(text)) == spelled_out
+    assert get(text) == Format.parse(spelled_out)
+
+
+def test_placing_a_residual_places_its_levels() -> None:
+    assert get("binary3").group(64) == get("binary3@g64") == get("binary3").at(group(64))
+    assert [e.bits for _, e in get("binary3@g64").levels] == [32] * 3
+    assert str(get("bfloat16x2").per_channel()) == "bfloat16&bfloat16"
+
+
+def test_names_are_attributes() -> None:
+    import planish.formats as formats
+
+    assert formats.int8 is get("int8")
+    assert formats.nf4_double is get("nf4_double")
+    assert "mxfp4" in dir(formats)
+    with pytest.raises(AttributeError, match="mxpf4"):
+        formats.mxpf4  # noqa: B018
 
 
 @pytest.mark.parametrize("name", FORMATS)
@@ -106,31 +158,6 @@ def test_names(name: str) -> None:
     assert SOURCES[name]
     with suppress(OptionError):
         assert Format.parse(name) == get(name), "a name that is also a text means the same"
-
-
-@pytest.mark.parametrize(
-    ("text", "part"),
-    [
-        ("int0", "bits"),
-        ("int99@tensor", "bits"),
-        ("e9m3", "exponent"),
-        ("flaot16@g32", "element"),
-        ("int8@row", "block"),
-        ("int8@g0", "sizes"),
-        ("int8*flaot16", "element"),
-        ("int8~quick", "option"),
-        ("int8~away~down", "option"),
-        ("e2m1~infinity", "overflow"),
-        ("float16~dynamic", "is_dynamic"),
-        ("e4m3+zp*float32", "zero_point"),
-        ("{0.0,x}", "element"),
-        ("int8@[9|one]", "block"),
-    ],
-)
-def test_errors_name_the_part(text: str, part: str) -> None:
-    with pytest.raises(OptionError) as caught:
-        get(text)
-    assert caught.value.where.startswith(part)
 
 
 def test_unknown_names_show_the_nearest() -> None:

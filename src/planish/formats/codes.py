@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn.functional import pad as pad_zeros
 
 from planish.errors import DataError
+from planish.formats import kernels
 from planish.formats.element import Element
 
 if TYPE_CHECKING:
@@ -45,7 +46,7 @@ class Codes:
         "scale.scale", ...), each of `ceil(bits * count / 8)` bytes, lowest bits first."""
         tensors = {"codes": pack(self.codes, self.format.bits)}
         for (name, element), parameter in zip(self.format.levels, self.parameters, strict=True):
-            codes = parameter if name.endswith("zero_point") else element.to_codes(parameter)
+            codes = parameter if name.endswith("zero_point") else kernels.to_codes(element, parameter)
             tensors[name] = pack(codes, element.bits)
         return tensors
 
@@ -53,8 +54,14 @@ class Codes:
     def unpack(
         cls, tensors: Mapping[str, Tensor], format: Format, shape: Sequence[int], dtype: torch.dtype = torch.float32
     ) -> Codes:
-        """The inverse of `pack`."""
-        shape = tuple(shape)
+        """The inverse of `pack`.
+
+        Raises:
+            DataError: A tensor is missing, or has not as many bytes as `shape` needs.
+        """
+        shape, wanted = tuple(shape), ("codes", *(name for name, _ in format.levels))
+        if missing := ", ".join(name for name in wanted if name not in tensors):
+            raise DataError(f"{missing} of {format} missing", "tensors", f"what pack gave: {', '.join(wanted)}")
         codes = unpack(tensors["codes"], format.bits, shape)
         codes = format.element.from_bits(codes) if format.residual is None else codes.to(format.code_dtype)
         parameters = []
@@ -69,6 +76,8 @@ def pack(codes: Tensor, bits: int) -> Tensor:
     flat = codes.reshape(-1)
     if bits == 8:
         return flat.contiguous().view(torch.uint8).clone() if flat.element_size() == 1 else flat.to(torch.uint8)
+    if (packed := kernels.pack(flat, bits)) is not None:
+        return packed
     place = torch.arange(bits, device=codes.device)
     stream = (flat.long().unsqueeze(-1) >> place & 1).reshape(-1)
     stream = pad_zeros(stream, (0, -stream.numel() % 8)).reshape(-1, 8)
@@ -76,7 +85,7 @@ def pack(codes: Tensor, bits: int) -> Tensor:
 
 
 def unpack(data: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
-    """The inverse of `pack`: patterns of `bits` bits, int64, that `Element.from_bits` turns into codes.
+    """The inverse of `pack`: patterns of `bits` bits, uint8 or int64, that `Element.from_bits` turns into codes.
 
     Raises:
         DataError: There are not as many bytes as `shape` needs.
@@ -84,6 +93,8 @@ def unpack(data: Tensor, bits: int, shape: Sequence[int]) -> Tensor:
     count = torch.Size(shape).numel()
     if data.numel() != (needed := -(-count * bits // 8)) or data.dtype != torch.uint8:
         raise DataError(f"{count} codes of {bits} bits are {needed} bytes of uint8, not {data.numel()} {data.dtype}")
+    if (codes := kernels.unpack(data, bits, count)) is not None:
+        return codes.reshape(tuple(shape))
     stream = (data.unsqueeze(-1) >> torch.arange(8, device=data.device, dtype=torch.uint8) & 1).reshape(-1)
     stream = stream[: count * bits].reshape(count, bits).long()
     return (stream << torch.arange(bits, device=data.device)).sum(-1).reshape(tuple(shape))

@@ -4,14 +4,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from types import UnionType
 from typing import TYPE_CHECKING, get_args
 
 from planish.errors import OptionError
+from planish.formats.block import Block
+from planish.formats.element import Element
 from planish.formats.integer import Int
 from planish.formats.scaling import Rule
 
 if TYPE_CHECKING:
     from planish.formats.format import Format
+
+
+def check_types(format: Format, kind: type[Format]) -> None:
+    """Refuse fields of a wrong type; `kind` is `Format`.
+
+    Raises:
+        OptionError: Names the field, and what it accepts.
+    """
+    _is("element", format.element, Element, "Int, Float, Pow2, Posit or Codebook")
+    _is("block", format.block, Block | None, "channel(0), group(32), tile(16, 16), TENSOR or TOKEN")
+    _is("zero_point", format.zero_point, Int | None, "Int(8, signed=False)")
+    for name in ("scale", "offset", "residual"):
+        _is(name, getattr(format, name), kind | None, f"a Format: get({getattr(format, name)!r})")
 
 
 def check(format: Format) -> None:
@@ -74,6 +90,11 @@ def _offset(format: Format) -> None:
         raise OptionError("a format has a zero point or an offset", "offset", "zero_point=None")
     if format.rule not in ("absmax", "ceil", "mse"):
         raise OptionError(f"the {format.rule} rule needs a range about zero", "rule", "'absmax', 'ceil' or 'mse'")
+
+
+def _is(name: str, value: object, kind: type | UnionType, accepted: str) -> None:
+    if not isinstance(value, kind):
+        raise OptionError(f"{name} cannot be {value!r}", name, accepted)
 
 
 def _one_of(name: str, value: str, accepted: Sequence[str], whom: str = " with this element") -> None:

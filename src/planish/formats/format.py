@@ -14,7 +14,7 @@ from planish.formats import text as text_form
 from planish.formats.block import TENSOR, TOKEN, Block, channel, group
 from planish.formats.codes import Codes, joined, parted
 from planish.formats.element import Element, Nan, Overflow
-from planish.formats.fields import check
+from planish.formats.fields import check, check_types
 from planish.formats.fit import fit, fit_any
 from planish.formats.floating import FLOAT32
 from planish.formats.integer import Int
@@ -65,6 +65,7 @@ class Format:
     residual: Format | None = None
 
     def __post_init__(self) -> None:
+        check_types(self, Format)
         if self.nan is None:
             object.__setattr__(self, "nan", self.element.nans[0])
         check(self)
