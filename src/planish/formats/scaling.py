@@ -83,7 +83,8 @@ def clamp_scale_(scale: Tensor, element: Element, signed: bool = False) -> Tenso
     if signed:
         scale = scale.clamp_(element.minimum, element.maximum)
         return torch.where(scale.abs() < smallest, smallest, scale)
-    return scale.clamp_(smallest, element.maximum)
+    scale = scale.clamp_(smallest, element.maximum)
+    return scale.masked_fill_(scale.isnan(), torch.nan)  # of one sign, since codes show it
 
 
 def zero_point(low: Tensor, scale: Tensor, element: Int, dtype: Int) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 from torch.nn import Parameter
 
 from planish.formats.block import Block
+from planish.formats.element import Element
 from planish.formats.kernels.cpu import CpuKernel, fitting, run_ranges
 from planish.formats.kernels.describe import arrange, element_struct
 from planish.formats.kernels.library import library
@@ -24,7 +25,7 @@ from planish.formats.scaling import ranges as torch_ranges
 if TYPE_CHECKING:
     from planish.formats.format import Format
 
-__all__ = ["fitting", "for_", "for_codes", "library", "ranges"]
+__all__ = ["fitting", "for_", "for_codes", "for_element", "library", "pack", "ranges", "to_codes", "unpack"]
 
 _REAL = (torch.float32, torch.bfloat16, torch.float16)
 
@@ -51,6 +52,37 @@ def for_codes(format: Format, codes: Tensor, parameters: Sequence[Tensor], kind:
     if kernel is None or not kernel.decodes or not _are_ours(codes, *parameters):
         return None
     return kernel if codes.numel() and arrange(kernel.block, tuple(codes.shape)) else None
+
+
+def to_codes(element: Element, values: Tensor) -> Tensor:
+    """As `Element.to_codes`, which computes where there is no kernel."""
+    ours = values.dtype == torch.float32 and values.numel() and _are_ours(values)
+    kernel = _of_element(element) if ours else None
+    return element.to_codes(values) if kernel is None else kernel.codes(values)
+
+
+def pack(codes: Tensor, bits: int) -> Tensor | None:
+    """As `planish.formats.codes.pack`; None where torch does it."""
+    compiled = library() if codes.numel() and _are_ours(codes) else None
+    if compiled is None:
+        return None
+    codes, packed = codes.contiguous(), torch.empty(-(-codes.numel() * bits // 8), dtype=torch.uint8)
+    compiled.planish_pack(
+        codes.data_ptr(), codes.element_size(), codes.numel(), bits, packed.data_ptr(), torch.get_num_threads()
+    )
+    return packed
+
+
+def unpack(data: Tensor, bits: int, count: int) -> Tensor | None:
+    """Patterns of `bits` bits, in uint8 or, where that does not hold them, int64; None where torch does it."""
+    compiled = library() if count and _are_ours(data) else None
+    if compiled is None:
+        return None
+    data, codes = data.contiguous(), torch.empty(count, dtype=torch.uint8 if bits <= 8 else torch.int64)
+    compiled.planish_unpack(
+        data.data_ptr(), count, bits, False, codes.data_ptr(), codes.element_size(), torch.get_num_threads()
+    )
+    return codes
 
 
 def ranges(x: Tensor, block: Block, both: bool) -> tuple[Tensor, Tensor]:
@@ -81,3 +113,10 @@ def _cpu(format: Format) -> CpuKernel | None:
     element = element_struct(format) if format.offset is None else None
     compiled = library() if element is not None else None
     return CpuKernel(compiled, format, element) if compiled and element else None
+
+
+@lru_cache(maxsize=256)
+def _of_element(element: Element) -> CpuKernel | None:
+    from planish.formats.format import Format  # which imports this module
+
+    return _cpu(Format(element, scale=None, overflow=element.overflows[-1]))

@@ -117,7 +117,7 @@ template <bool WIDE, bool NEAREST> struct Float : FloatCodes {
           down(all(e.down)), low_power(all(e.low_power)), high_power(all(e.high_power)),
           beyond(all(e.specials == IEEE ? INFINITY : NAN)), inverse_of_one((0x7F000000 - 0x3F800000) + bits(up)) {
         const int32_t lowest = std::ilogb(e.low_power);
-        if (!infinite && specials != FNUZ && (e.keeps_nan || e.of_nan == 0)) powers = {m - 127 - lowest, 126 - lowest};
+        if (!infinite && specials != FNUZ && (e.keeps_nan || e.of_nan == 0)) powers = {m - 127 - lowest, 127 - std::ilogb(e.high_power)};
     }
     template <class Use> INLINE void grown(F s, Use&& use) const {
         const F l = low * s, h = high * s, p = low_power * s;
