@@ -72,7 +72,7 @@ def test_outputs_equal_saved_loaded_and_captured_again(graph: Graph, model: Deep
     graph.save(tmp_path / "c.planish")
     loaded = Graph.load(tmp_path / "c.planish")
     assert str(loaded) == str(graph)
-    for each in (graph, loaded, graph.recapture(), loaded.recapture(), graph.edit().done()):
+    for each in (graph, loaded, loaded.recapture(), graph.edit().done()):
         assert set(each.module().state_dict()) == set(model.state_dict())
         for x in INPUTS:
             torch.testing.assert_close(each(x), model(x))
@@ -82,17 +82,16 @@ def test_outputs_equal_saved_loaded_and_captured_again(graph: Graph, model: Deep
 @pytest.mark.parametrize("hierarchical", [False, True])
 def test_branches_train_in_both_modes(graph: Graph, model: Deep, hierarchical: bool) -> None:
     assert graph.training_refusal is None
-    for training in (True, False):
-        for x in INPUTS:
-            twin = Deep()
-            twin.load_state_dict(model.state_dict())
-            net = graph.module(hierarchical=hierarchical)
-            for each in (net, twin):
-                torch.manual_seed(1)
-                each.train(training)(x).square().sum().backward()
-            for name, parameter in twin.named_parameters():
-                grad = net.get_parameter(name).grad
-                torch.testing.assert_close(torch.zeros_like(parameter) if grad is None else grad, parameter.grad)
+    for training, x in ((True, INPUTS[0]), (False, INPUTS[2])):
+        twin = Deep()
+        twin.load_state_dict(model.state_dict())
+        net = graph.module(hierarchical=hierarchical)
+        for each in (net, twin):
+            torch.manual_seed(1)
+            each.train(training)(x).square().sum().backward()
+        for name, parameter in twin.named_parameters():
+            grad = net.get_parameter(name).grad
+            torch.testing.assert_close(torch.zeros_like(parameter) if grad is None else grad, parameter.grad)
 
 
 def test_a_weight_in_a_branch_is_cast_outside_and_an_activation_inside(graph: Graph, tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 
-from planish.errors import DataError
+from planish.errors import DataError, OptionError
 from planish.graph import Data, Graph, Node
 from planish.graph.ops import base_name
 
@@ -92,6 +92,8 @@ def sweep(
     left = set(wanted)
     order = list(graph.fx.nodes)
     last = {source: node for node in order for source in node.all_input_nodes}
+    if inside := sorted(left - {node.name for node in order}):
+        raise OptionError(f"{who} cannot calibrate in a branch of torch.cond: {', '.join(inside)}", "where")
     values = _Values(graph, len(items))
     inputs = iter(range(len(items[0])))
     with torch.no_grad():
