@@ -120,8 +120,8 @@ def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
         (["compress", "m.py:nan"], "NaN"),
         (["compress", "m.py:other_shape"], "calibration[1]"),
         (["compress", "m.py:infinite"], "infinity"),
-        (["compress", "m.py:no_target", "--engine", "onnxruntime"], "the data has none"),
-        (["compress", "m.py:broken_metric", "--engine", "onnxruntime"], "RuntimeError: it broke"),
+        (["compress", "m.py:no_target"], "the data has none"),
+        (["compress", "m.py:broken_metric"], "RuntimeError: it broke"),
         (["compress", "m.py:task", "--data", "m.py:vanishing"], "OSError: the disk is gone"),
         (["compress", "m.py:task", "--data", "m.py:at_once"], "an iterator only once"),
         (["compress", "m.py:task", "--batch", "3"], "batch is fixed"),
@@ -229,7 +229,7 @@ def test_a_trusted_pt2_is_read_with_its_dynamic_sizes(cli: Cli) -> None:
 
 
 def test_a_bug_of_ours_is_called_one(cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("planish.flow.resolve", lambda *_: 1 / 0)
+    monkeypatch.setattr("planish.flow.resolve", lambda *_, **__: 1 / 0)
     code, said = cli("analyze", "mlp")
     assert code == 1
     assert "bug in planish" in said
@@ -237,7 +237,7 @@ def test_a_bug_of_ours_is_called_one(cli: Cli, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_debug_shows_the_traceback(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr("planish.flow.resolve", lambda *_: 1 / 0)
+    monkeypatch.setattr("planish.flow.resolve", lambda *_, **__: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         main(["analyze", "mlp", "--run", str(tmp_path), "--debug"])
 
@@ -265,7 +265,7 @@ main(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("size", [100, 9_000, 60_000])
+@pytest.mark.parametrize("size", [100, 9_000])
 def test_a_full_disk_leaves_what_was_measured(size: int, tmp_path: Path) -> None:
     """A limit on the size of a file refuses a write as a full disk does, at a later stage the larger it is."""
     (tmp_path / "m.py").write_text(MAKE)

@@ -47,8 +47,8 @@ target = planish.Cpu(engine="onnxruntime", batch=1, seconds=0.05)
 flow.compress(Run(folder), flow.resolve(model), None, target, lambda *_: None)
 """
 ORDER = [
-    *("model", "capture", "analysis", "sensitivity", "step 1: smooth", "step 2: quantize", "recipe"),
-    *("build", "quality of the original", "quality", "start"),
+    *("model", "capture", "analysis", "quality of the original", "sensitivity", "step 1: smooth", "step 2: quantize"),
+    *("recipe", "build", "quality", "start"),
 ]
 
 
@@ -153,7 +153,7 @@ def test_killed_by_the_system(file: Path, source: flow.Source, whole: Run, tmp_p
     killed = subprocess.run(command, capture_output=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr.decode()
     job = flow.compress(Run(tmp_path), source, None, target(), quiet)
-    assert job.reused == ["analysis", "sensitivity", "step 1: smooth"]
+    assert job.reused == ["analysis", "quality of the original", "sensitivity", "step 1: smooth"]
     same(Run(tmp_path), whole)
 
 

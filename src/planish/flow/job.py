@@ -10,6 +10,7 @@ import itertools
 import json
 from collections.abc import Callable
 from functools import cached_property
+from typing import Literal
 
 from planish import analysis
 from planish.errors import DataError
@@ -159,21 +160,19 @@ class Job:
             )
             add(self.artifact.measurements)
 
-    def judge(self) -> None:
-        """The quality of the original and of the artifact, where the task has data to judge on."""
+    def judge(self, subject: Literal["original", "chosen"]) -> None:
+        """The quality of the original or of the artifact, where the task has data to judge on."""
         task = self.source.task
         if task is None or not task.evaluation:
             return
-        described = getattr(task.evaluation, "description", "its data")
-        artifact = keys.folder_key(self.run.path / stages.ARTIFACT)
-        for place, (name, key) in enumerate({stages.ORIGINAL: self.graph_key, stages.CHOSEN: artifact}.items()):
-            key = keys.key(key, self.judge_key, keys.running())
-            if self.stages.has(name, key):
-                continue
-            subject = "original" if name == stages.ORIGINAL else "chosen"
-            self.progress(place, 2, f"judging the {subject} model on {described}")
-            with self.stages.doing(name, key) as add:
-                add(judged(task, None if subject == "original" else self.artifact, subject))
+        original = subject == "original"
+        model_key = self.graph_key if original else keys.folder_key(self.run.path / stages.ARTIFACT)
+        name, key = stages.QUALITY[subject], keys.key(model_key, self.judge_key, keys.running())
+        if self.stages.has(name, key):
+            return
+        self.progress(0, 0, f"judging the {subject} model on {getattr(task.evaluation, 'description', 'its data')}")
+        with self.stages.doing(name, key) as add:
+            add(judged(task, None if original else self.artifact, subject))
 
     def start(self, target: Target) -> None:
         """Cold start and peak memory of the artifact, of the best fp32 engine and of eager PyTorch."""
@@ -223,10 +222,11 @@ def compress(run: Run, source: Source, recipe: Recipe | None, target: Target, pr
     _ = job.data_key, job.judge_key  # data that is not right is said now, too
     job.begin()
     job.analyze()
+    job.judge("original")  # before the long part: a metric that does not fit the data is said now
     job.sensitivity(task)
     key, small = job.apply(chosen, task)
     job.build(key, small, target)
-    job.judge()
+    job.judge("chosen")
     job.start(target)
     return job
 
@@ -237,8 +237,9 @@ def build(run: Run, source: Source, target: Target, progress: Progress) -> Job:
     _ = job.data_key, job.judge_key
     job.begin()
     job.without_recipe()
+    job.judge("original")
     job.build(job.graph_key, lambda: source.graph, target)
-    job.judge()
+    job.judge("chosen")
     job.start(target)
     return job
 

@@ -17,12 +17,13 @@ from planish.record import Measurement, Run
 
 FILE = "stages.json"
 MODEL, CAPTURE, ANALYSIS, SENSITIVITY, RECIPE = "model", "capture", "analysis", "sensitivity", "recipe"
-BUILD, ORIGINAL, CHOSEN, START = "build", "quality of the original", "quality", "start"
+BUILD, START = "build", "start"
+QUALITY = {"original": "quality of the original", "chosen": "quality"}
 GRAPHS, ARTIFACT, CAPTURED = "graphs", "artifact", "graphs/captured.planish"
 
-_OF_THE_ARTIFACT = (CHOSEN, START)
+_OF_THE_ARTIFACT = (QUALITY["chosen"], START)
 _AFTER = {
-    MODEL: (CAPTURE, ANALYSIS, SENSITIVITY, RECIPE, BUILD, ORIGINAL, *_OF_THE_ARTIFACT),
+    MODEL: (CAPTURE, ANALYSIS, SENSITIVITY, RECIPE, BUILD, QUALITY["original"], *_OF_THE_ARTIFACT),
     RECIPE: (BUILD, *_OF_THE_ARTIFACT),
     BUILD: _OF_THE_ARTIFACT,
 }
