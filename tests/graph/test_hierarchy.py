@@ -154,6 +154,44 @@ def test_a_cast_that_several_modules_read_stands_in_the_module_around_them(graph
     assert isinstance(results[0], Tensor)
 
 
+class Passing(nn.Module):
+    """A module that reads what it also hands on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = Handing(), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y, z = self.first(x)
+        return self.last(y) + z
+
+
+class Handing(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.down = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        y = self.up(x).relu()
+        return y, self.down(y)
+
+
+def test_a_cast_that_is_read_inside_and_outside_leaves_its_module_whole() -> None:
+    graph = capture(Passing().eval(), (torch.randn(3, 4),))
+    edit = graph.edit()
+    down, last = (next(edit.node(n.name) for n in graph.nodes if n.path == path) for path in ("first.down", "last"))
+    assert down.input is not None
+    assert down.input == last.input
+    cast = edit.cast(down.input, down, int8.per_token().dynamic(), ())
+    edit.replace_input(last, last.input, cast)
+    changed, seen, x = edit.done(), [], torch.randn(3, 4)
+    net = changed.module(hierarchical=True)
+    for name, module in net.named_modules():
+        module.register_forward_hook(lambda *_, name=name: seen.append(name))
+    torch.testing.assert_close(net(x), changed(x))
+    assert seen == ["first.up", "first.down", "first", "last", ""]
+
+
 class Differs(nn.Module):
     """One module that computes two things, and one that is not a part of the module that calls it."""
 

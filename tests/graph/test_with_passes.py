@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from planish.analysis import analyze
 from planish.compress import Quantize
@@ -84,3 +85,23 @@ def test_cost_counts_the_costlier_branch_and_all_weights(branches: Graph) -> Non
     assert cost.by_path()["no"].macs == 3 * 4 * 4
     small = analyze(Quantize(weights="int8")(branches))
     assert cost.total.weight_bytes - small.total.weight_bytes == 3 * (4 * 4 * 3 - 4 * 4)  # codes of a byte, 4 scales
+
+
+class Masked(nn.Module):
+    """A choice by a mask that the model holds, as graph networks make it from a fixed set of edges."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("edges", torch.tensor([[0, 1, 2, 2], [1, 1, 0, 2]]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        kept = self.edges[:, self.edges[0] != self.edges[1]]
+        return x.index_select(0, kept[0]) * kept.shape[1]
+
+
+def test_a_choice_by_a_constant_mask_folds_and_has_plain_sizes_when_captured_again() -> None:
+    model, x = Masked(), torch.randn(3, 2)
+    graph = FoldConstants()(capture(model, (x,))).recapture()
+    torch.testing.assert_close(graph(x), model(x))
+    assert "index" not in {node.op for node in graph.nodes}
+    assert graph.outputs[0].shape == (2, 2)

@@ -201,17 +201,22 @@ class Cutter:
 
 
 def _chains(graph: fx.Graph) -> dict[fx.Node, Chain]:
-    """The calls in which each step stands, outermost first; the model's own is left out.
-
-    What several calls share (a size, a cast) stands in the innermost call around them all.
-    """
+    """The calls in which each step stands, outermost first; the model's own is left out."""
     chains: dict[fx.Node, Chain] = {}
     for node in reversed(graph.nodes):
-        if node.op != "call_function":
-            continue
-        readers = [chains[user] for user in node.users if user in chains]
-        chains[node] = _common(readers) if _is_shared(node) and len(readers) == len(node.users) > 0 else _stack(node)
+        if node.op == "call_function":
+            readers = [chains[user] for user in node.users if user in chains]
+            shared = _is_shared(node) and 0 < len(readers) == len(node.users)
+            chains[node] = _around(node, readers) if shared else _stack(node)
     return chains
+
+
+def _around(node: fx.Node, readers: list[Chain]) -> Chain:
+    """The innermost call around all readers; the step's own where it reads what one of these calls computes."""
+    common = _common(readers)
+    reach = len(common) + 1
+    inner = {chain[:reach] for chain in map(_stack, node.all_input_nodes) if len(chain) >= reach}
+    return _stack(node) if any(chain[:reach] in inner for chain in readers) else common
 
 
 def _stack(node: fx.Node) -> Chain:
@@ -226,7 +231,7 @@ def _stack(node: fx.Node) -> Chain:
 
 
 def _is_shared(node: fx.Node) -> bool:
-    """Whether a step may stand in another call than the one that it was made in."""
+    """Whether several calls may share a step: a size or a cast."""
     return base_name(node.target) == "cast" or not isinstance(node.meta.get("val"), torch.Tensor | list | tuple)
 
 
