@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from planish.errors import GraphError
+from planish.errors import GraphError, PlanishError, UntrustedFile
 from planish.formats import int8
 from planish.frontends import capture
 from planish.graph import Graph, ops
 from planish.graph import path as at
+from tests.graph.test_graph import tampered
 
 
 class Deep(nn.Module):
@@ -66,6 +67,7 @@ def test_steps_in_branches_are_seen(graph: Graph) -> None:
     assert shared is not None
     assert {node.name for node in shared.users} == readers
     assert layer.name in str(graph)
+    assert {node.path for node in graph.nodes if node.op in ("cond", "dropout")} == {""}
 
 
 def test_outputs_equal_saved_loaded_and_captured_again(graph: Graph, model: Deep, tmp_path: Path) -> None:
@@ -139,3 +141,28 @@ def test_a_value_of_one_branch_is_not_read_in_another(graph: Graph) -> None:
     yes, no = (edit.node(graph.select(ops.linear & at(name))[0].name) for name in ("yes.0", "no"))
     with pytest.raises(GraphError, match="computed in a branch"):
         edit.call(torch.ops.aten.add.Tensor, yes, no, before=no)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda branches: branches["false_graph_0"]["nodes"][-2].update(target="os.system"),
+        lambda branches: branches["false_graph_0"]["nodes"][-2].update(target="aten.from_file.default"),
+        lambda branches: branches["false_graph_0"]["nodes"][-2].update(name="x; import os"),
+        lambda branches: branches["false_graph_0"].update(nodes=[]),
+        lambda branches: branches["false_graph_0"]["nodes"].pop(0),
+        lambda branches: branches.pop("false_graph_0"),
+        lambda branches: branches.update({"__class__": branches["false_graph_0"]}),
+        lambda branches: _refer(branches["true_graph_0"], "true_graph_0"),
+        lambda branches: _refer(branches["true_graph_0"], "shift"),
+    ],
+)
+def test_a_file_with_damaged_branches_is_refused(graph: Graph, tmp_path: Path, change) -> None:
+    with pytest.raises(PlanishError) as caught:
+        Graph.load(tampered(graph, tmp_path, lambda document: change(document["branches"])))
+    assert isinstance(caught.value, UntrustedFile | GraphError)
+
+
+def _refer(branch: dict, name: str) -> None:
+    """Let a branch hold something else than it does."""
+    next(row for row in branch["nodes"] if row["op"] == "get_attr")["target"] = name

@@ -209,7 +209,7 @@ def test_saved_and_loaded(graph: Graph, tmp_path: Path) -> None:
     loaded.module().train()(x).sum().backward()
 
 
-def _tampered(graph: Graph, folder: Path, change) -> Path:
+def tampered(graph: Graph, folder: Path, change) -> Path:
     graph.save(folder / "m.planish")
     with safe_open(folder / "m.planish", framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -263,7 +263,7 @@ _ENUM = json.dumps(
 def test_a_file_cannot_run_anything(graph: Graph, tmp_path: Path, change, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(PlanishError) as caught:
-        Graph.load(_tampered(graph, tmp_path, change))
+        Graph.load(tampered(graph, tmp_path, change))
     assert isinstance(caught.value, UntrustedFile | GraphError)
     assert not (tmp_path / "pwned").exists()
 

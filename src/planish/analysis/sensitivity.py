@@ -124,7 +124,7 @@ def sensitivity(
         formats: Formats of the weights; one without a block has a scale per output channel.
         metric: A metric's name, or `metric(callable, data) -> Measurement`. It gets the very data objects, and costs
             nothing more when it calls its argument on them.
-        where: The layers to try.
+        where: The layers to try; those in a branch of `torch.cond` are left out.
         activations: A format for the layer's input as well; static ranges are those of this data.
         progress: Called after each layer and format.
 
@@ -135,7 +135,7 @@ def sensitivity(
     chosen = [(str(form), get(form)) for form in formats]
     if not chosen:
         raise OptionError("no format to try", "formats", "formats=['int8', 'int4']")
-    layers = [node for node in graph.select(where) if node.weight is not None]
+    layers = [node for node in graph.select(where) if node.weight is not None and node.fx.graph is graph.fx]
     if not layers:
         raise OptionError("no layer with a weight matches", "where", "ops.linear | ops.conv | ops.embedding")
     items = data if isinstance(data, Sequence) else list(data)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import fx, nn
 
-from planish.graph.branches import bring, calls_of, source
+from planish.graph.branches import COND, bring, calls_of, source
 from planish.graph.inline import inline_regions
 
 
@@ -30,7 +30,8 @@ def adopt_branches(exported: fx.GraphModule, model: nn.Module) -> dict[str, fx.G
         around = _outermost(body.graph, calls).meta.get("nn_module_stack") or {}
         for node in body.graph.nodes:
             if node.op == "call_function":
-                sources = [source(read, calls) for read in node.all_input_nodes]
+                reads = [] if node.target is COND else node.all_input_nodes
+                sources = [source(read, calls) for read in reads]
                 paths = [str(read.target).rpartition(".")[0] for read in sources if read.op == "get_attr"]
                 path = max((path for path in paths if path in modules), key=len, default="")
                 kind = type(modules[path])

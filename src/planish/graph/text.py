@@ -23,7 +23,8 @@ def to_text(graph: Graph) -> str:
 def _row(node: Node) -> tuple[str, str, str, str, str]:
     shape = "×".join(map(str, node.shape)) if node.shape else "scalar" if node.shape == () else _symbol(node.value)
     kind = str(node.format) if node.format else str(node.dtype or "").removeprefix("torch.")
-    reads = ", ".join(_source(source, node.path) for source in node.inputs)
+    inputs = node.inputs[:3] if node.op == "cond" else node.inputs  # what its branches read stands in their own rows
+    reads = ", ".join(_source(source, node.path) for source in inputs)
     return node.name, f"{node.op}({reads})" if node.kind == "call" else node.op, shape, kind, node.path
 
 
