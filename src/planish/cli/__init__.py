@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import planish
-from planish.cli import job, lists, machine
+from planish.cli import formats, job, lists, machine
 from planish.cli.console import explain
 
 HELP = """
@@ -54,7 +54,7 @@ app.command()(job.bench)
 app.command()(job.report)
 app.command()(machine.doctor)
 app.command()(lists.models)
-app.command()(lists.formats)
+app.add_typer(formats.app, name="formats", help=formats.formats.__doc__)
 app.command()(lists.passes)
 app.command()(lists.targets)
 

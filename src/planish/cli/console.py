@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from pathlib import Path
@@ -43,6 +43,25 @@ def escape(text: str) -> str:
     from rich.markup import escape
 
     return escape(text)
+
+
+def table(
+    headings: Sequence[str], rows: Iterable[Sequence[str]], right: Collection[int] = (), whole: Any = (0,)
+) -> Any:
+    """A table of plain texts without lines; columns in `right` are numbers, those in `whole` are not broken."""
+    from rich.table import Table
+
+    made = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="dim", show_header=any(headings))
+    for place, heading in enumerate(headings):
+        made.add_column(heading, justify="right" if place in right else "left", no_wrap=place in whole)
+    for row in rows:
+        made.add_row(*map(escape, row))
+    return made
+
+
+def suggest(command: str) -> None:
+    """What to type next."""
+    console.print(f"\n[dim]{escape(command)}[/]")
 
 
 class Stopped(PlanishError):
