@@ -44,11 +44,7 @@ class Codes:
     def pack(self) -> dict[str, Tensor]:
         """Bytes: one uint8 tensor for the codes ("codes") and one for each parameter ("scale", "zero_point",
         "scale.scale", ...), each of `ceil(bits * count / 8)` bytes, lowest bits first."""
-        tensors = {"codes": pack(self.codes, self.format.bits)}
-        for (name, element), parameter in zip(self.format.levels, self.parameters, strict=True):
-            codes = parameter if name.endswith("zero_point") else kernels.to_codes(element, parameter)
-            tensors[name] = pack(codes, element.bits)
-        return tensors
+        return {"codes": pack(self.codes, self.format.bits), **pack_parameters(self.format, self.parameters)}
 
     @classmethod
     def unpack(
@@ -69,6 +65,15 @@ class Codes:
             level = element.from_bits(unpack(tensors[name], element.bits, size))
             parameters.append(level if name.endswith("zero_point") else element.from_codes(level, torch.float32))
         return cls(codes, tuple(parameters), format, shape, dtype)
+
+
+def pack_parameters(format: Format, parameters: Sequence[Tensor]) -> dict[str, Tensor]:
+    """Bytes for each of the format's levels, by name."""
+    tensors = {}
+    for (name, element), parameter in zip(format.levels, parameters, strict=True):
+        codes = parameter if name.endswith("zero_point") else kernels.to_codes(element, parameter)
+        tensors[name] = pack(codes, element.bits)
+    return tensors
 
 
 def pack(codes: Tensor, bits: int) -> Tensor:

@@ -92,7 +92,7 @@ def _by_rule(format: Format, low: Tensor, high: Tensor, x: Tensor | None, kept: 
     scale, offset, block = format.scale, (), format.block or TENSOR
     assert scale is not None
     if format.offset is not None:
-        raw = (-low).float()
+        raw = (0.0 - low).float()  # of one sign where low is zero
         above = kept.offset[1:] if kept else format.offset._measure(raw)
         level = format.offset._grid(raw, above)
         offset = (level, *above)

@@ -12,7 +12,7 @@ from planish.errors import DataError, OptionError
 from planish.formats import kernels
 from planish.formats import text as text_form
 from planish.formats.block import TENSOR, TOKEN, Block, channel, group
-from planish.formats.codes import Codes, joined, parted
+from planish.formats.codes import Codes, joined, pack, pack_parameters, parted
 from planish.formats.element import Element, Nan, Overflow
 from planish.formats.fields import check, check_types
 from planish.formats.fit import fit, fit_any
@@ -223,14 +223,46 @@ class Format:
     def encode(self, x: Tensor, parameters: Sequence[Tensor] | None = None, seed: int | None = None) -> Codes:
         """The integer codes of `x`; arguments and errors as for `cast`, and a DataError for a NaN scale."""
         x = _real(x)
-        if parameters and any(p.isnan().any() for p in parameters):
-            raise DataError(f"a scale of {self} is NaN", "parameters")
+        self._refuse_nan(parameters)
         if kernel := kernels.for_(self, x, parameters):
             codes, given = kernel.encode(x, parameters)
         else:
             given = self._given(x, parameters)
             codes = self._codes(x, given, seed)
         return Codes(codes, given, self, tuple(x.shape), x.dtype)
+
+    def pack(
+        self,
+        x: Tensor,
+        parameters: Sequence[Tensor] | None = None,
+        seed: int | None = None,
+        out: dict[str, Tensor] | None = None,
+    ) -> dict[str, Tensor]:
+        """`encode(x).pack()`, in one pass that does not store the codes one by one; `Codes.unpack` reads it.
+
+        Args:
+            x: As for `encode`, and so are `parameters` and `seed`.
+            out: What an earlier call gave for a tensor of this shape; overwritten and returned.
+        """
+        x = _real(x)
+        self._refuse_nan(parameters)
+        kernel = kernels.for_(self, x, parameters) if self.bits <= 8 else None
+        if kernel is not None:
+            packed, given = kernel.pack(x, parameters, out and out["codes"])
+        else:
+            codes = self.encode(x, parameters, seed)
+            packed, given = pack(codes.codes, self.bits), codes.parameters
+        tensors = {"codes": packed, **pack_parameters(self, given)}
+        if out is None:
+            return tensors
+        for name, tensor in tensors.items():
+            if tensor is not out[name]:
+                out[name].copy_(tensor)
+        return out
+
+    def _refuse_nan(self, parameters: Sequence[Tensor] | None) -> None:
+        if parameters and any(p.isnan().any() for p in parameters):
+            raise DataError(f"a scale of {self} is NaN", "parameters")
 
     def decode(self, codes: Codes) -> Tensor:
         """The numbers that codes stand for, in the type of the tensor that was encoded."""

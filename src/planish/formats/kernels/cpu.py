@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from planish.formats.format import Format
 
 _BY_RANGE: dict[str, Rounding | None] = {"absmax": None, "floor": "down", "ceil": "up"}  # and how the scale is rounded
+PACKED = 3
 TYPES = {torch.float32: 0, torch.uint8: 1, torch.int8: 1, torch.int32: 2}
 LONGEST = 1 << 14  # a run that is still in the cache when it is read again: PIECE of formats.cpp
 LISTED = 16  # bits of codes that are decoded by a table of all
@@ -75,10 +76,10 @@ class CpuKernel:
         plain, arrangement = self._contiguous(x)
         y = torch.empty_like(plain) if out is None else fitting(out, x)
         if y.dtype == torch.float32 and y.stride() == plain.stride():
-            self._run(plain, y, arrangement, given, rescale=True)
+            self._run(plain, y, arrangement, given)
             return y.to(x.dtype)
         result = torch.empty_like(plain)
-        self._run(plain, result, arrangement, given, rescale=True)
+        self._run(plain, result, arrangement, given)
         return y.copy_(result)
 
     def encode(self, x: Tensor, parameters: Sequence[Tensor] | None) -> tuple[Tensor, Parameters]:
@@ -87,8 +88,14 @@ class CpuKernel:
         plain, arrangement = self._contiguous(x)
         kind = self.format.element.code_dtype
         codes = torch.empty_like(plain, dtype=kind if kind in TYPES else torch.int32)
-        given = self._run(plain, codes, arrangement, given, rescale=False)
+        given = self._run(plain, codes, arrangement, given)
         return codes.to(kind), given
+
+    def pack(self, x: Tensor, parameters: Sequence[Tensor] | None, out: Tensor | None) -> tuple[Tensor, Parameters]:
+        """As `encode`, but the codes are packed as they are made; of codes of 8 bits or fewer."""
+        given, plain, bits = self._known(x, parameters), x.float().contiguous(), self.format.element.bits
+        packed = torch.empty(-(-x.numel() * bits // 8), dtype=torch.uint8) if out is None else out
+        return packed, self._run(plain, packed, self._arrangement(x), given, packs=bits < 8)
 
     def codes(self, values: Tensor) -> Tensor:
         """As `Element.to_codes`, in a format without a scale."""
@@ -132,19 +139,23 @@ class CpuKernel:
         return x if dense else x.contiguous(), arrangement
 
     def _run(
-        self, x: Tensor, out: Tensor, arrangement: Arrangement, given: Parameters | None, rescale: bool
+        self, x: Tensor, out: Tensor, arrangement: Arrangement, given: Parameters | None, packs: bool = False
     ) -> Parameters:
         """Fills `out`: numbers times the scale, or codes; returns the parameters, for codes all of them."""
+        rescale = out.dtype == torch.float32
         if given is not None:
-            self._apply(x, out, arrangement, given, rescale)
+            self._apply(x, out, arrangement, given, rescale, packs)
             return given
         blocks = arrangement.struct
-        if self.rule is None or arrangement.whole or not arrangement.in_runs or blocks.run > LONGEST:
+        fused = self.rule is not None and arrangement.in_runs and not arrangement.whole and blocks.run <= LONGEST
+        if packs:  # batches of runs must begin at whole bytes, and their codes fit a buffer
+            fused = fused and blocks.run <= LONGEST // 8 and blocks.length == blocks.run * blocks.count
+        if not fused:
             given = self.format._measure(x)
-            self._apply(x, out, arrangement, given, rescale, back=True)
+            self._apply(x, out, arrangement, given, rescale, packs, back=True)
             return given
         outer, rest = self._outer(x)
-        rule, scale_element = self.rule, self.scale_element
+        rule, scale_element = cast(RuleStruct, self.rule), self.scale_element
         if outer != 1.0:
             rule = RuleStruct.from_buffer_copy(rule)
             rule.outer = outer
@@ -157,7 +168,8 @@ class CpuKernel:
             ctypes.byref(blocks),
             x.data_ptr(),
             out.data_ptr(),
-            TYPES[out.dtype],
+            PACKED if packs else TYPES[out.dtype],
+            self.format.element.bits,
             level.data_ptr() if level is not None else None,
             zero.data_ptr() if zero is not None else None,
             rescale,
@@ -175,6 +187,7 @@ class CpuKernel:
         arrangement: Arrangement,
         given: Parameters,
         rescale: bool,
+        packs: bool = False,
         back: bool = False,
     ) -> None:
         blocks, scales = self._scales(given, arrangement, tuple(x.shape), rescale)
@@ -184,7 +197,8 @@ class CpuKernel:
             ctypes.byref(scales),
             x.data_ptr(),
             out.data_ptr(),
-            TYPES[out.dtype],
+            PACKED if packs else TYPES[out.dtype],
+            self.format.element.bits,
             torch.get_num_threads(),
             back,
         )

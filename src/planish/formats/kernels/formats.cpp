@@ -2,6 +2,7 @@
 // Called through ctypes (library.py). Results equal the torch definition bit for bit, with any number of threads.
 #include "blocks.h"
 #include "elements.h"
+#include "packing.h"
 
 #include <cfloat>
 #include <type_traits>
@@ -12,7 +13,7 @@ struct Rule {  // how a scale follows from its run: scaling.py; mirrored in libr
     float lowest, zero_low, zero_high;
 };
 
-enum Type : int32_t { REAL, BYTE, WORD };  // of output or codes: float, or integers of 1 and of 4 bytes
+enum Type : int32_t { REAL, BYTE, WORD, PACKED };  // of output or codes: float, integers of 1 or 4 bytes, or packed bits
 
 constexpr int64_t PIECE = 1 << 14;  // numbers: a run that long is still in the cache when it is read again
 
@@ -132,12 +133,15 @@ static void cast_piece(const Element& e, const Blocks& b, const Scales& s, const
 }
 
 static void cast_some(const Element& e, const Blocks& b, const Scales& s, const float* x, void* out, int32_t type,
-                      int64_t begin, int64_t end) {
+                      int32_t width, int64_t begin, int64_t end) {
     switch (type) {
         case REAL: return cast_piece(e, b, s, x, (float*)out, begin, end);
         case BYTE: return cast_piece(e, b, s, x, (uint8_t*)out, begin, end);
-        default: return cast_piece(e, b, s, x, (int32_t*)out, begin, end);
+        case WORD: return cast_piece(e, b, s, x, (int32_t*)out, begin, end);
     }
+    uint8_t codes[PIECE];  // begins at a whole byte, since begin is a multiple of 8
+    cast_piece(e, b, s, x, codes - begin, begin, end);
+    pack_some(codes, 1, end - begin, width, (uint8_t*)out + begin / 8 * width);
 }
 
 template <class C, class Value>
@@ -156,19 +160,21 @@ static void decode_with(const Blocks& b, const Scales& s, const C* codes, float*
 
 extern "C" {
 
+// `width` is that of packed codes, at most 8 bits.
 void planish_cast(const Element* e, const Blocks* b, const Scales* s, const float* x, void* out, int32_t type,
-                  int32_t threads, int32_t back) {
+                  int32_t width, int32_t threads, int32_t back) {
     parallel(b->numbers(), PIECE, team(b->numbers(), threads), back,
-             [=](int64_t begin, int64_t end) { cast_some(*e, *b, *s, x, out, type, begin, end); });
+             [=](int64_t begin, int64_t end) { cast_some(*e, *b, *s, x, out, type, width, begin, end); });
 }
 
 // Runs in batches that stay in the first-level cache: their ends, then their scales, then their numbers. A batch is not
 // longer than `MOST` runs; `level` and `zero` take what was measured, where they are given.
 void planish_measure_and_cast(const Element* e, const Element* scale, const Rule* rule, const Blocks* b, const float* x,
-                              void* out, int32_t type, float* level_out, float* zero_out, int32_t rescale,
-                              int32_t threads, int32_t back) {
+                              void* out, int32_t type, int32_t width, float* level_out, float* zero_out,
+                              int32_t rescale, int32_t threads, int32_t back) {
     constexpr int64_t MOST = 256;
-    const int64_t batch = std::max<int64_t>(1, std::min(MOST, 4096 / b->run));
+    int64_t batch = std::max<int64_t>(1, std::min(MOST, 4096 / b->run));
+    if (type == PACKED) batch = (batch + 7) / 8 * 8;  // at most PIECE numbers: runs are of 2048 or fewer, see cpu.py
     const auto start = [b](int64_t run) {
         return run / b->count * b->length + std::min(b->length, run % b->count * b->run);
     };
@@ -185,7 +191,7 @@ void planish_measure_and_cast(const Element* e, const Element* scale, const Rule
         }
         with(*scale, [&](const auto& q) { levels(q, *rule, stop - first, low, high, level, zero); });
         const Scales here{level - first, rule->affine ? zero - first : nullptr, rule->outer, rescale};
-        cast_some(*e, *b, here, x, out, type, begin, end);
+        cast_some(*e, *b, here, x, out, type, width, begin, end);
         if (level_out) memcpy(level_out + first, level, (stop - first) * sizeof(float));
         if (zero_out) memcpy(zero_out + first, zero, (stop - first) * sizeof(float));
     });

@@ -21,15 +21,15 @@ from planish.errors import EngineError
 
 FOLDER = Path(__file__).parent
 SOURCES = ("formats.cpp", "packing.cpp")
-HEADERS = ("vector.h", "elements.h", "blocks.h")
+HEADERS = ("vector.h", "elements.h", "blocks.h", "packing.h")
 # contraction would fuse a product and a sum into one rounding; the definition has two
 FLAGS = ("-std=c++17", "-O3", "-ffp-contract=off", "-fwrapv", "-fPIC", "-shared", "-pthread")
 NATIVE = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") else "-mcpu=native"
 
 _POINTER, _INT, _LONG, _REAL = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS = {
-    "planish_cast": (*[_POINTER] * 5, *[_INT] * 3),
-    "planish_measure_and_cast": (*[_POINTER] * 6, _INT, _POINTER, _POINTER, *[_INT] * 3),
+    "planish_cast": (*[_POINTER] * 5, *[_INT] * 4),
+    "planish_measure_and_cast": (*[_POINTER] * 6, _INT, _INT, _POINTER, _POINTER, *[_INT] * 3),
     "planish_ranges": (*[_POINTER] * 4, _INT, _INT),
     "planish_decode": (*[_POINTER] * 3, _INT, _INT, _REAL, _POINTER, _POINTER, _INT),
     "planish_pack": (_POINTER, _INT, _LONG, _INT, _POINTER, _INT),
@@ -45,10 +45,14 @@ def library() -> ctypes.CDLL | None:
         EngineError: A working compiler refuses our source.
     """
     wanted = os.environ.get("PLANISH_KERNELS", "native")
+    return None if wanted == "off" else load(FLAGS if wanted == "portable" else (*FLAGS, NATIVE))
+
+
+@cache
+def load(flags: tuple[str, ...]) -> ctypes.CDLL | None:
+    """As `library`, with the compiler's flags."""
     compiler = find_compiler()
-    if wanted == "off" or compiler is None:
-        return None
-    file = build(compiler, FLAGS if wanted == "portable" else (*FLAGS, NATIVE))
+    file = build(compiler, flags) if compiler else None
     if file is None:
         return None
     loaded = ctypes.CDLL(str(file))

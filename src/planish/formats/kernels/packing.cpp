@@ -1,4 +1,6 @@
 // Codes of any width as bytes, one after the other, lowest bits first, and back.
+#include "packing.h"
+
 #include "blocks.h"
 
 #include <cstring>
@@ -62,8 +64,7 @@ template <class T> static void unpack_any(const uint8_t* data, int64_t n, int32_
     }
 }
 
-// Of bytes that hold codes of fewer than 8 bits; any other width goes code by code.
-static void pack_some(const void* codes, int32_t size, int64_t n, int32_t bits, uint8_t* out) {
+void pack_some(const void* codes, int32_t size, int64_t n, int32_t bits, uint8_t* out) {
     const auto* bytes = (const uint8_t*)codes;
     switch (size == 1 ? bits : 0) {
         case 1: return pack_bytes<1>(bytes, n, out);
