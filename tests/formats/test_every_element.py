@@ -138,3 +138,41 @@ def test_posits_equal_the_standard(element: Posit) -> None:
     x = torch.cat([x[::16], x[-2000:], edges, *near])
     theirs = [adversarial.posit_code(number, bits, es) for number in x.tolist()]
     assert Format(element, scale=None).encode(x).codes.tolist() == theirs
+
+
+DIRECTED = [
+    "int4",
+    "q2.3",
+    "uint4-zp*none",
+    "e4m3",
+    "e2m1",
+    "e5m2fnuz",
+    "se3m0z",
+    "e5m0zx",
+    "nf4*none",
+    "{-1.0,0.5,2.0}*none",
+]
+
+
+@pytest.mark.parametrize("text", DIRECTED)
+def test_rounding_down_up_and_by_chance(text: str) -> None:
+    element = get(text).element
+    grid = element.grid[element.grid.isfinite()].unique()
+    share = torch.rand(20_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    x = (
+        torch.cat([grid[0] + (grid[-1] - grid[0]) * share[:10_000] ** 3, grid[-1] * share[10_000:] ** 8])
+        .float()
+        .double()
+    )
+    x = x[(x >= grid[0]) & (x <= grid[-1])]
+    place = torch.searchsorted(grid, x)
+    up, down = grid[place], grid[torch.searchsorted(grid, x, right=True) - 1]
+    assert torch.equal(element.round_(x.clone(), "up"), up)
+    assert torch.equal(element.round_(x.clone(), "down"), down)
+    assert torch.equal(element.round_(x.float(), "up").double(), up)
+    total = torch.zeros_like(x)
+    for seed in range(50):
+        y = element.round_(x.clone(), "stochastic", generator=torch.Generator().manual_seed(seed))
+        assert ((y == up) | (y == down)).all()
+        total += (y - x) / (up - down).where(up > down, 1.0)
+    assert abs(float(total.mean()) / 50) < 4e-3
