@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import planish.report.page
+import planish.report.view
 from planish.errors import MissingExtra, UserError
 from planish.record import Measurement, Run
 from planish.report import write
@@ -117,6 +118,28 @@ def test_a_run_that_only_analyzes_misses_no_verdict(tmp_path: Path) -> None:
     text = write(tmp_path).read_text(encoding="utf-8")
     assert "not complete" not in text
     assert "not measured</p>" not in text
+
+
+def test_a_built_model_lacks_no_layers(tmp_path: Path) -> None:
+    run = sample.write(tmp_path, stop_after=2)
+    run.write("environment.json", json.dumps({"command": "planish build mlp"}))
+    text = write(tmp_path).read_text(encoding="utf-8")
+    assert "the latency of the artifact" in text
+    assert "of each layer" not in text.partition('class="incomplete"')[2].partition("</p>")[0]
+
+
+def test_first_answers_fold_away(tmp_path: Path) -> None:
+    sample.write(tmp_path)
+    fold = write(tmp_path).read_text(encoding="utf-8").partition("The first answer")[2].partition("</details>")[0]
+    assert fold.count("<tr") == 7
+    assert fold.index("openvino int8") < fold.index("eager fp32")
+
+
+def test_a_shape_is_said_in_words() -> None:
+    shapes = planish.report.view._shapes
+    assert shapes([1, 3, 224, 224]) == "input 1×3×224×224"
+    assert shapes([[1, 128], [1, 128]]) == "2 inputs 1×128"
+    assert shapes([[1, 128], []]) == "inputs 1×128, scalar"
 
 
 def test_an_empty_run_of_a_new_folder_has_a_page(tmp_path: Path) -> None:

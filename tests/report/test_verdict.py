@@ -60,3 +60,24 @@ def test_the_ratio_is_the_paired_one_not_the_quotient_of_medians() -> None:
 
 def test_nothing_measured_is_no_verdict() -> None:
     assert judge(Rows([]), "net").sentence == "net: nothing to compare yet."
+
+
+def test_without_a_best_engine_it_is_held_against_eager() -> None:
+    rows = [
+        Measurement("latency", 0.02, "s", "measured", subject="eager fp32", details={"role": "eager"}),
+        Measurement("latency", 0.01, "s", "measured", subject="b", details={"role": "chosen"}),
+        Measurement("speedup", 2.0, "x", "measured", (1.9, 2.1), "eager fp32", details={"role": "eager"}),
+    ]
+    assert judge(Rows(rows), "net").sentence == "net is 2.00× faster than eager PyTorch."
+
+
+def test_a_distance_to_the_original_is_neither_good_nor_bad() -> None:
+    rows = [
+        Measurement("size", 100.0, "B", "exact", subject="original"),
+        Measurement("size", 50.0, "B", "exact", subject="chosen"),
+        Measurement("mean_cosine", 1.0, "1", "measured", (1, 1), "original", details={"headline": True}),
+        Measurement("mean_cosine", 0.99, "1", "measured", (0.98, 1), "chosen", details={"headline": True}),
+    ]
+    verdict = judge(Rows(rows), "net")
+    assert verdict.sentence == "net is 2.00× smaller; mean cosine to the original 0.9900."
+    assert verdict.quality.tone == "same"
