@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 from planish.errors import DataError, OptionError
-from planish.formats import kernels
+from planish.formats import definition, kernels
 from planish.formats import text as text_form
 from planish.formats.block import TENSOR, TOKEN, Block, channel, group
-from planish.formats.codes import Codes, joined, pack, pack_parameters, parted
+from planish.formats.codes import Codes, pack, pack_parameters
 from planish.formats.element import Element, Nan, Overflow
 from planish.formats.fields import check, check_types
 from planish.formats.fit import fit, fit_any
@@ -228,7 +228,7 @@ class Format:
             codes, given = kernel.encode(x, parameters)
         else:
             given = self._given(x, parameters)
-            codes = self._codes(x, given, seed)
+            codes = definition.codes(self, x, given, seed)
         return Codes(codes, given, self, tuple(x.shape), x.dtype)
 
     def pack(
@@ -248,7 +248,7 @@ class Format:
         self._refuse_nan(parameters)
         kernel = kernels.for_(self, x, parameters) if self.bits <= 8 else None
         if kernel is not None:
-            packed, given = kernel.pack(x, parameters, out and out["codes"])
+            packed, given = kernel.pack(x, parameters, None if out is None else out["codes"])
         else:
             codes = self.encode(x, parameters, seed)
             packed, given = pack(codes.codes, self.bits), codes.parameters
@@ -272,19 +272,7 @@ class Format:
     def inside(self, x: Tensor, parameters: Sequence[Tensor] | None = None) -> Tensor:
         """Where `x` lies between the lowest and the highest number that the format holds at these parameters (bool)."""
         x = _real(x)
-        return self._inside(x.to(self._kind(x)), self._given(x, parameters))
-
-    def _inside(self, x: Tensor, parameters: Parameters) -> Tensor:
-        given, block = split(self, parameters), self.block or TENSOR
-        if self.residual is not None:
-            return self.residual._inside(x - self._first(x, parameters), given.residual)
-        parts = self._scaled(block.split(x), given, x.shape)
-        slack = self.element.maximum * 2.0**-21  # the largest number, divided by its own scale, is off by an ulp or two
-        low, high = self.element.minimum - slack, self.element.maximum + slack
-        if given.zero is None:
-            return block.join((parts >= low) & (parts <= high), x.shape)
-        zero = block.spread(given.zero, x.shape).to(parts.dtype)
-        return block.join((parts >= low - zero) & (parts <= high - zero), x.shape)
+        return definition.inside(self, x.to(self._kind(x)), self._given(x, parameters))
 
     @property
     def _wide(self) -> bool:
@@ -299,20 +287,6 @@ class Format:
         assert given.scale is not None
         return (self.block or TENSOR).spread(self.scale._value(given.scale.float(), given.above), shape).to(kind)
 
-    def _shift(self, given: Given, shape: Sequence[int], kind: torch.dtype) -> Tensor:
-        """The effective offset, as it broadcasts against the split tensor."""
-        assert self.offset is not None
-        offset = self.offset._value(given.offset[0].float(), given.offset[1:])
-        return (self.block or TENSOR).spread(offset, shape).to(kind)
-
-    def _scaled(self, parts: Tensor, given: Given, shape: Sequence[int]) -> Tensor:
-        """Split numbers in units of the element."""
-        if self.scale is None:
-            return parts
-        if self.offset is not None:
-            parts = parts + self._shift(given, shape, parts.dtype)
-        return parts / self._scale(given, shape, parts.dtype)
-
     def _grid(self, x: Tensor, parameters: Parameters, seed: int | None = None) -> Tensor:
         """The element's number for each of `x`, zero points taken away, before the scale is put back."""
         return self._quantize(x, parameters, seed, rescale=False)
@@ -326,70 +300,21 @@ class Format:
         if self.residual is None:
             return y
         left = x.to(y.dtype) - y
-        return y.add_(self.residual._cast(left, split(self, parameters).residual, _next(seed)))
+        return y.add_(self.residual._cast(left, split(self, parameters).residual, definition.after(seed)))
 
     def _quantize(self, x: Tensor, parameters: Parameters, seed: int | None, rescale: bool) -> Tensor:
         if kernel := kernels.for_element(self, x, parameters):
             return kernel.quantize(x, parameters, rescale)
-        block, kind, given = self.block or TENSOR, self._kind(x), split(self, parameters)
-        generator = None if seed is None else torch.Generator(x.device).manual_seed(seed)
-        if self.scale is None:
-            return self._round(x.to(kind, copy=True), generator)
-        zero = None if given.zero is None else block.spread(given.zero, x.shape).to(kind)
-        parts = self._round(self._scaled(block.split(x.to(kind)), given, x.shape), generator, zero)
-        return block.join(self._unscaled(parts, given, x.shape, parts) if rescale else parts, x.shape)
-
-    def _round(self, parts: Tensor, generator: torch.Generator | None, zero: Tensor | None = None) -> Tensor:
-        """Numbers of the element for numbers in its units, overwriting them."""
-        if self.nan == "max" or (self.nan == "zero" and self.element.has_nan):
-            parts = torch.where(parts.isnan(), self.element.maximum if self.nan == "max" else 0.0, parts)
-        if zero is None:
-            return self.element.round_(parts, self.rounding, self.overflow, generator)
-        assert isinstance(self.element, Int)
-        return self.element.round_(parts, self.rounding, self.overflow, generator, zero)
-
-    def _unscaled(self, parts: Tensor, given: Given, shape: Sequence[int], out: Tensor | None = None) -> Tensor:
-        parts = torch.mul(parts, self._scale(given, shape, parts.dtype), out=out)
-        return parts if self.offset is None else parts.sub_(self._shift(given, shape, parts.dtype))
+        return definition.quantize(self, x, split(self, parameters), seed, rescale)
 
     def _value(self, values: Tensor, parameters: Parameters) -> Tensor:
         """Numbers of the element, times the scale, less the offset."""
-        if self.scale is None:
-            return values
-        block = self.block or TENSOR
-        parts = self._unscaled(block.split(values), split(self, parameters), values.shape)
-        return block.join(parts, values.shape)
-
-    def _codes(self, x: Tensor, parameters: Parameters, seed: int | None) -> Tensor:
-        block, given, values = self.block or TENSOR, split(self, parameters), self._grid(x, parameters, seed)
-        own = values
-        if given.zero is not None:
-            own = block.join(block.split(values) + block.spread(given.zero, x.shape).to(values.dtype), x.shape)
-        codes = self.element.to_codes(own)
-        if self.residual is None:
-            return codes
-        left = x.to(values.dtype) - self._value(values, parameters)
-        above = self.residual._codes(left, given.residual, _next(seed))
-        return joined(codes, self.element, above, self.residual).to(self.code_dtype)
+        return definition.value(self, values, split(self, parameters))
 
     def _decoded(self, codes: Tensor, parameters: Parameters, kind: torch.dtype) -> Tensor:
         if kernel := kernels.for_codes(self, codes, parameters, kind):
             return kernel.decode(codes, parameters)
-        block, given, above = self.block or TENSOR, split(self, parameters), None
-        if self.residual is not None:
-            codes, above = parted(codes, self.element, self.residual)
-        values = self.element.from_codes(codes, kind)
-        if given.zero is not None:
-            zero = block.spread(given.zero, codes.shape).to(kind)
-            values = block.join(block.split(values) - zero, codes.shape)
-        y = self._value(values, parameters)
-        if self.residual is None or above is None:
-            return y
-        return y + self.residual._decoded(above, given.residual, kind)
-
-
-def _next(seed: int | None) -> int | None:
-    return None if seed is None else seed + 1
+        return definition.decoded(self, codes, split(self, parameters), kind)
 
 
 def _real(x: Tensor) -> Tensor:
