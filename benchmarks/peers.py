@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from pathlib import Path
 
@@ -20,7 +20,7 @@ import torch
 from onnxruntime import quantization as oq
 from torch import Tensor, nn
 
-from benchmarks.problems import Call, Feed, Problem, answers
+from benchmarks.problems import Call, Feed, Problem
 
 Maker = Callable[[Problem, Path], None]
 CALIBRATED = 300
@@ -84,12 +84,15 @@ def nncf_accuracy_aware(problem: Problem, file: Path) -> None:
     import nncf
 
     rows = problem.rows("validation", 50)
-    wanted = problem.reference(rows)
+    wanted = {id(feed): problem.eager(feed) for feed in rows}
 
-    def fidelity(model: ov.CompiledModel, feeds: object) -> tuple[float, list[np.ndarray]]:
-        given = answers(lambda feed: model(dict(feed))[0], rows)
-        error = np.linalg.norm(given - wanted, axis=1) / np.linalg.norm(wanted, axis=1)
-        return float(1 - (error**2).mean() / 2), list(given)
+    def fidelity(model: ov.CompiledModel, feeds: Iterable[Feed]) -> tuple[float, list[float]]:
+        scores = []
+        for feed in feeds:
+            exact = wanted[id(feed)]
+            error = np.linalg.norm(model(dict(feed))[0] - exact) / np.linalg.norm(exact)
+            scores.append(float(1 - error**2 / 2))
+        return float(np.mean(scores)), scores
 
     kind = {"model_type": nncf.ModelType.TRANSFORMER} if problem.is_transformer else {}
     model = nncf.quantize_with_accuracy_control(
@@ -156,7 +159,7 @@ def ort_static(
         file: Where to write.
         reduce_range: 7-bit weights, which cannot saturate `vpmaddubsw`.
         outputs: Also round what a layer puts out, as is the tool's default.
-        percentile: Ranges by percentile rather than minimum and maximum.
+        percentile: Ranges by percentile rather than minimum and maximum; the tool then wants rows of one length.
     """
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
@@ -168,7 +171,7 @@ def ort_static(
     oq.quantize_static(
         str(prepared),
         str(file),
-        _Reader(problem.calibration(100 if percentile else CALIBRATED)),
+        _Reader(problem.padded(100) if percentile else problem.calibration(CALIBRATED)),
         quant_format=oq.QuantFormat.QDQ,
         op_types_to_quantize=linear,
         per_channel=True,

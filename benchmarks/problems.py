@@ -87,6 +87,12 @@ class Problem:
             return [self.feed(minilm.encode([row.text])) for row in rows]
         return self._images("calibration", 1)[:count]
 
+    def padded(self, count: int) -> list[Feed]:
+        """Calibration rows of one length, for a tool that takes no others."""
+        if not self.is_text:
+            return self.calibration(count)
+        return [self.feed(minilm.encode([row.text], 128)) for row in sentences.split("calibration")[:count]]
+
     def rows(self, split: sentences.Split, count: int) -> list[Feed]:
         """`count` rows of a split, in calls of the timed batch and shape."""
         if not self.is_text:
