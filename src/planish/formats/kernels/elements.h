@@ -72,22 +72,21 @@ template <bool NEAREST> struct Int {
 
 struct FloatCodes {
     int32_t specials, m, e, bias;
-    F normal, up, from_normal;
+    F normal, up;
     explicit FloatCodes(const Element& el)
         : specials(el.specials), m(el.mantissa), e(el.exponent), bias(el.bias), normal(all(el.low_power)),
-          up(all(el.up)), from_normal(all(std::ldexp(1.0f, el.bias - 1))) {}
+          up(all(el.up)) {}
     INLINE I code(F x, F) const {
+        // a subnormal number plus the lowest normal one has the mantissa of its code
         const F size = absolute(x);
-        const I subnormal = whole(keep(size < normal, size) * from_normal * up);
-        I code = size < normal ? subnormal : (bits(size) >> (23 - m)) - ((127 - bias) << m);
-        const I top = all(((1 << e) - 1) << m), infinite = bits(size) == 0x7F800000, nan = bits(size) > 0x7F800000;
-        code = infinite ? top : code;
+        const I below = size < normal;
+        I code = (bits(size + keep(below, normal)) >> (23 - m)) - ((127 - bias) << m) - (below & (1 << m));
         I negative = bits(x) < 0;
-        if (specials == IEEE) code = nan ? top | (1 << (m - 1)) : code;
-        if (specials == FN) code = nan ? all((1 << (e + m)) - 1) : code;
-        if (specials == FNUZ) {
-            code = code & ~nan;
-            negative |= nan;
+        if (specials != FINITE) {
+            const I top = all(((1 << e) - 1) << m), nan = bits(size) > 0x7F800000;
+            if (specials == IEEE) code = bits(size) >= 0x7F800000 ? top | (nan & (1 << (m - 1))) : code;
+            if (specials == FN) code = nan ? all((1 << (e + m)) - 1) : code;
+            if (specials == FNUZ) code = code & ~nan, negative |= nan;
         }
         return code | (negative & (1 << (e + m)));
     }

@@ -24,9 +24,9 @@ static INLINE F load_some(const float* p, int64_t n) {
 }
 
 template <class Q> static INLINE void put(const Q&, float* out, F grid, F, F factor) { store(out, grid * factor); }
-template <class Q, class T> static INLINE void put(const Q& q, T* out, F grid, F zero, F) {
-    typedef T Narrow __attribute__((vector_size(LANES * sizeof(T))));
-    store(out, __builtin_convertvector(q.code(grid, zero), Narrow));
+template <class Q> static INLINE void put(const Q& q, int32_t* out, F grid, F zero, F) { store(out, q.code(grid, zero)); }
+template <class Q> static INLINE void put(const Q& q, uint8_t* out, F grid, F zero, F) {
+    store_bytes(out, q.code(grid, zero));
 }
 
 // Calls use(x, out) for each vector of n numbers, the last one through copies where it is not full.
@@ -58,13 +58,16 @@ static INLINE void quantize(const Q& q, const float* x, T* out, int64_t n, float
 template <class Q, class T>
 static INLINE void quantize_each(const Q& q, const float* x, T* out, int64_t n, const float* scale, const float* zero,
                                  float outer, bool rescale) {
-    for (int64_t i = 0; i < n; i += LANES) {
-        T to[LANES];
-        const int64_t m = std::min<int64_t>(LANES, n - i);
-        const F s = load_some(scale + i, m) * outer, z = zero ? load_some(zero + i, m) : F{};
-        put(q, to, q.grid(load_some(x + i, m) / s, z), z, rescale ? s : all(1.0f));
-        memcpy(out + i, to, m * sizeof(T));
-    }
+    const auto use = [&](F v, T* to, F s, F z) INLINE_LAMBDA {
+        put(q, to, q.grid(v / s, z), z, rescale ? s : all(1.0f));
+    };
+    int64_t i = 0;
+    for (; i + LANES <= n; i += LANES)
+        use(load<F>(x + i), out + i, load<F>(scale + i) * outer, zero ? load<F>(zero + i) : F{});
+    if (i == n) return;
+    T part[LANES];
+    use(load_some(x + i, n - i), part, load_some(scale + i, n - i) * outer, zero ? load_some(zero + i, n - i) : F{});
+    memcpy(out + i, part, (n - i) * sizeof(T));
 }
 
 // The largest magnitude of a run, by the patterns of its floats: those of NaN are the largest of all, so NaN stays.

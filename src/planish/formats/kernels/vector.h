@@ -89,6 +89,19 @@ static INLINE F trunc(F x) { return copysign(floor(absolute(x)), x); }
 
 static INLINE I whole(F x) { return __builtin_convertvector(x, I); }  // of whole numbers within int32
 
+// The low byte of each lane.
+static INLINE void store_bytes(uint8_t* p, I v) {
+#if defined(__AVX512F__)
+    _mm_storeu_si128((__m128i*)p, _mm512_cvtepi32_epi8((__m512i)v));
+#elif defined(__AVX2__)
+    const __m256i first = _mm256_set1_epi32(0x0C080400), low = _mm256_shuffle_epi8((__m256i)v, first);
+    const __m128i both = _mm_unpacklo_epi32(_mm256_castsi256_si128(low), _mm256_extracti128_si256(low, 1));
+    _mm_storel_epi64((__m128i*)p, both);
+#else
+    for (int i = 0; i < LANES; ++i) p[i] = (uint8_t)v[i];
+#endif
+}
+
 // table[index], of 8 and of 16 entries; the table is read from memory.
 #if defined(__AVX512F__)
 static INLINE F lookup16(const float* table, I index) {
