@@ -47,7 +47,7 @@ NAMED: dict[str, tuple[str, str]] = {
     "e3m4": ("e3m4", "ml_dtypes float8_e3m4; IEEE 754-2019, 3.4"),
     "e5m2fnuz": ("e5m2fnuz", "arXiv 2206.02915"),
     "e4m3fnuz": ("e4m3fnuz", "arXiv 2206.02915"),
-    "e4m3b11fnuz": ("e4m3b11fnuz", "arXiv 2110.15032"),
+    "e4m3b11fnuz": ("e4m3b11fnuz", "ml_dtypes float8_e4m3b11fnuz"),
     "e3m2": ("e3m2", "OCP MX 1.0, 5.3.2"),
     "e2m3": ("e2m3", "OCP MX 1.0, 5.3.2"),
     "e2m1": ("e2m1", "OCP MX 1.0, 5.3.3"),
