@@ -1,4 +1,4 @@
-// The element families: `grid` gives the element's number for each lane, `code` the integer code of such a number.
+// The element families: `grid` gives the element's number for each lane, `code` its integer code.
 // Each line does what the torch definition (integer.py, floating.py, pow2.py, table.py) does, in the same order.
 #pragma once
 #include "vector.h"
@@ -63,11 +63,11 @@ template <bool NEAREST> struct Int {
         q.up = up / s, q.down = down * s, q.nan.becomes = nan.becomes * s;
         use(q);
     }
-    INLINE F grid(F x, F zero) const {
-        const F r = round_to<NEAREST>(nan(x) * up, rounding);
-        return (clamp(r + zero, low, high) - zero) * down;  // + 0.0 ends -0.0
+    INLINE F number(F x, F zero) const {
+        return clamp(round_to<NEAREST>(nan(x) * up, rounding) + zero, low, high);  // + 0.0 ends -0.0
     }
-    INLINE I code(F x, F zero) const { return whole(x * up + zero); }
+    INLINE F grid(F x, F zero) const { return (number(x, zero) - zero) * down; }
+    INLINE I code(F x, F zero) const { return whole(number(x, zero)); }
 };
 
 struct FloatCodes {
@@ -76,7 +76,7 @@ struct FloatCodes {
     explicit FloatCodes(const Element& el)
         : specials(el.specials), m(el.mantissa), e(el.exponent), bias(el.bias), normal(all(el.low_power)),
           up(all(el.up)) {}
-    INLINE I code(F x, F) const {
+    INLINE I code_of(F x) const {
         // a subnormal number plus the lowest normal one has the mantissa of its code
         const F size = absolute(x);
         const I below = size < normal;
@@ -140,6 +140,7 @@ template <bool WIDE, bool NEAREST> struct Float : FloatCodes {
         }
         return specials == FNUZ ? r + 0.0f : r;
     }
+    INLINE I code(F x, F zero) const { return code_of(grid(x, zero)); }
 };
 
 struct Float32 {  // everything that float32 holds
@@ -147,7 +148,10 @@ struct Float32 {  // everything that float32 holds
     const NanPolicy nan;
     explicit Float32(const Element& e) : nan(e) {}
     INLINE F grid(F x, F) const { return nan(x); }
-    INLINE I code(F x, F) const { return ordered(x) ? bits(x) : (bits(x) & INT32_MIN) | 0x7FC00000; }
+    INLINE I code(F x, F zero) const {
+        x = grid(x, zero);
+        return ordered(x) ? bits(x) : (bits(x) & INT32_MIN) | 0x7FC00000;
+    }
 };
 
 struct Pow2 {
@@ -181,7 +185,8 @@ struct Pow2 {
         power = real(bits(power) | (sign & (power > 0.0f)));
         return select(ordered(x), power, x);
     }
-    INLINE I code(F x, F) const {
+    INLINE I code(F x, F zero_point) const {
+        x = grid(x, zero_point);
         I code = ((bits(absolute(x)) >> 23) - 127 + bias) | ((x < 0.0f) & (1 << exponent));
         if (zero) code = x == 0.0f ? I{} : code;
         return ordered(x) ? code : all((1 << exponent) - 1);
@@ -203,8 +208,9 @@ template <class Search> struct Listed {
         return finite ? select(absolute(x) < INFINITY, number, all(NAN)) : number;
     }
     INLINE I code(F x, F) const {
+        x = nan(x);
         const I code = (search.place(x) - code_shift) & code_mask;
-        return finite ? (ordered(x) ? code : all(code_of_nan)) : code;
+        return finite ? (absolute(x) < INFINITY ? code : all(code_of_nan)) : code;
     }
 };
 

@@ -23,11 +23,12 @@ static INLINE F load_some(const float* p, int64_t n) {
     return load<F>(part);
 }
 
-template <class Q> static INLINE void put(const Q&, float* out, F grid, F, F factor) { store(out, grid * factor); }
-template <class Q> static INLINE void put(const Q& q, int32_t* out, F grid, F zero, F) { store(out, q.code(grid, zero)); }
-template <class Q> static INLINE void put(const Q& q, uint8_t* out, F grid, F zero, F) {
-    store_bytes(out, q.code(grid, zero));
+// Numbers in units of the scale, as results: the element's numbers times a factor, or codes.
+template <class Q> static INLINE void put(const Q& q, float* out, F x, F zero, F factor) {
+    store(out, q.grid(x, zero) * factor);
 }
+template <class Q> static INLINE void put(const Q& q, int32_t* out, F x, F zero, F) { store(out, q.code(x, zero)); }
+template <class Q> static INLINE void put(const Q& q, uint8_t* out, F x, F zero, F) { store_bytes(out, q.code(x, zero)); }
 
 // Calls use(x, out) for each vector of n numbers, the last one through copies where it is not full.
 template <class T, class Use> static INLINE void vectors(const float* x, T* out, int64_t n, const Use& use) {
@@ -51,7 +52,7 @@ static INLINE void quantize(const Q& q, const float* x, T* out, int64_t n, float
         }
     }
     const F factor = rescale ? s : all(1.0f);
-    vectors(x, out, n, [&](F v, T* to) INLINE_LAMBDA { put(q, to, q.grid(v / s, z), z, factor); });
+    vectors(x, out, n, [&](F v, T* to) INLINE_LAMBDA { put(q, to, v / s, z, factor); });
 }
 
 // Numbers that each have a scale of their own.
@@ -59,7 +60,7 @@ template <class Q, class T>
 static INLINE void quantize_each(const Q& q, const float* x, T* out, int64_t n, const float* scale, const float* zero,
                                  float outer, bool rescale) {
     const auto use = [&](F v, T* to, F s, F z) INLINE_LAMBDA {
-        put(q, to, q.grid(v / s, z), z, rescale ? s : all(1.0f));
+        put(q, to, v / s, z, rescale ? s : all(1.0f));
     };
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES)

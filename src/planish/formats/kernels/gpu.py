@@ -173,7 +173,8 @@ def _quantize(
         code = _float_code(y, low_power, from_normal, up, MANTISSA, EXPONENT, BIAS, SPECIALS) if CODES else 0
     elif KIND == FLOAT32:
         y = x
-        code = y.to(tl.int32, bitcast=True)
+        pattern = y.to(tl.int32, bitcast=True)
+        code = tl.where(y == y, pattern, (pattern & -2147483648) | 0x7FC00000)
     elif KIND == POW2:
         y = _round_power(x, smallest, high, BIAS, SIGNED, ZERO)
         code = ((tl.abs(y).to(tl.int32, bitcast=True) >> 23) - 127 + BIAS) | tl.where(y < 0.0, 1 << EXPONENT, 0)

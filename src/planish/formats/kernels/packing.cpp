@@ -27,21 +27,28 @@ template <int BITS> static inline uint64_t apart(uint64_t v, bool is_signed) {
 }
 
 template <int BITS> static void pack_bytes(const uint8_t* codes, int64_t n, uint8_t* out) {
-    for (; n > 0; n -= 8, codes += 8, out += BITS) {
-        uint64_t v = 0;
-        memcpy(&v, codes, n < 8 ? n : 8);
+    uint64_t v;
+    for (; n >= 8; n -= 8, codes += 8, out += BITS) {
+        memcpy(&v, codes, 8);
         v = together<BITS>(v);
-        memcpy(out, &v, n < 8 ? (n * BITS + 7) / 8 : BITS);
+        memcpy(out, &v, BITS);
     }
+    v = 0;
+    memcpy(&v, codes, n);
+    v = together<BITS>(v);
+    memcpy(out, &v, (n * BITS + 7) / 8);
 }
 
 template <int BITS> static void unpack_bytes(const uint8_t* data, int64_t n, bool is_signed, uint8_t* codes) {
-    for (; n > 0; n -= 8, codes += 8, data += BITS) {
-        uint64_t v = 0;
-        memcpy(&v, data, n < 8 ? (n * BITS + 7) / 8 : BITS);
+    uint64_t v = 0;
+    for (; n >= 8; n -= 8, codes += 8, data += BITS) {
+        memcpy(&v, data, BITS);
         v = apart<BITS>(v, is_signed);
-        memcpy(codes, &v, n < 8 ? n : 8);
+        memcpy(codes, &v, 8);
     }
+    memcpy(&v, data, (n * BITS + 7) / 8);
+    v = apart<BITS>(v, is_signed);
+    memcpy(codes, &v, n);
 }
 
 template <class T> static void pack_any(const T* codes, int64_t n, int32_t bits, uint8_t* out) {
