@@ -50,7 +50,7 @@ struct Powers {
 
 // NEAREST: to even. What is known to the compiler leaves no branch in the loop.
 template <bool NEAREST> struct Int {
-    static constexpr bool GROWS = NEAREST;
+    static constexpr bool GROWS = NEAREST, LEANS = false;
     NanPolicy nan;
     Powers powers;
     int32_t rounding;
@@ -95,17 +95,28 @@ struct FloatCodes {
 // What remains of a float in the common case: to nearest even, saturating, with negative zero; NaN stays or becomes zero.
 template <bool KEEPS_NAN> struct Minifloat {
     F low, high, low_power, down;
-    I inverse_of_one;
+    I inverse_of_one, code_of_nan, sign;
+    int32_t m;
+    INLINE F inside(F x) const { return clamp(KEEPS_NAN ? x : keep(ordered(x), x), low, high); }
+    INLINE F power(F x) const { return highest(low_power, real(bits(x) & 0x7F800000)); }
+    INLINE F steps(F x, F p) const { return nearest(x * real(inverse_of_one - bits(p))); }
     INLINE F grid(F x, F) const {
-        x = clamp(KEEPS_NAN ? x : keep(ordered(x), x), low, high);
-        const F power = highest(low_power, real(bits(x) & 0x7F800000));
-        return nearest(x * real(inverse_of_one - bits(power))) * (power * down);
+        x = inside(x);
+        const F p = power(x);
+        return steps(x, p) * (p * down);
+    }
+    INLINE I code(F x, F) const {  // exponents count from the lowest, and steps carry into them
+        x = inside(x);
+        const F p = power(x);
+        I code = ((bits(p) - bits(low_power)) >> (23 - m)) + whole(absolute(steps(x, p)));
+        if (KEEPS_NAN) code = ordered(x) ? code : code_of_nan;
+        return code | ((bits(x) < 0) & sign);
     }
 };
 
 // WIDE: 1 / step would leave float32, so that the power of two and the mantissa's width are applied one by one.
 template <bool WIDE, bool NEAREST> struct Float : FloatCodes {
-    static constexpr bool GROWS = NEAREST && !WIDE;
+    static constexpr bool GROWS = NEAREST && !WIDE, LEANS = GROWS;
     const NanPolicy nan;
     Powers powers;
     const int32_t rounding, infinite;
@@ -120,8 +131,9 @@ template <bool WIDE, bool NEAREST> struct Float : FloatCodes {
     }
     template <class Use> INLINE void grown(F s, Use&& use) const {
         const F l = low * s, h = high * s, p = low_power * s;
-        nan.stays ? use(Minifloat<true>{l, h, p, down, inverse_of_one})
-                  : use(Minifloat<false>{l, h, p, down, inverse_of_one});
+        const I sign = all(1 << (e + m)), none = all(specials == IEEE ? ((2 << e) - 1) << (m - 1) : (1 << (e + m)) - 1);
+        nan.stays ? use(Minifloat<true>{l, h, p, down, inverse_of_one, none, sign, m})
+                  : use(Minifloat<false>{l, h, p, down, inverse_of_one, none, sign, m});
     }
     INLINE F grid(F x, F) const {
         x = nan(x);
@@ -144,7 +156,7 @@ template <bool WIDE, bool NEAREST> struct Float : FloatCodes {
 };
 
 struct Float32 {  // everything that float32 holds
-    static constexpr bool GROWS = false;
+    static constexpr bool GROWS = false, LEANS = false;
     const NanPolicy nan;
     explicit Float32(const Element& e) : nan(e) {}
     INLINE F grid(F x, F) const { return nan(x); }
@@ -155,7 +167,7 @@ struct Float32 {  // everything that float32 holds
 };
 
 struct Pow2 {
-    static constexpr bool GROWS = false;
+    static constexpr bool GROWS = false, LEANS = false;
     const NanPolicy nan;
     const int32_t rounding, is_signed, zero, exponent, bias;
     const F low, high;
@@ -195,7 +207,7 @@ struct Pow2 {
 
 // A list of numbers: `place` counts those whose upper bound lies below x.
 template <class Search> struct Listed {
-    static constexpr bool GROWS = false;
+    static constexpr bool GROWS = false, LEANS = false;
     const NanPolicy nan;
     const Search search;
     const int32_t finite, code_shift, code_mask, code_of_nan;

@@ -40,18 +40,23 @@ template <class T, class Use> static INLINE void vectors(const float* x, T* out,
     memcpy(out + i, part, (n - i) * sizeof(T));
 }
 
-// One run of numbers with one scale. Where the scale is a power of two the element grows by it, and numbers stay.
+// One run of numbers with one scale. Where the scale is a power of two the element grows by it, and numbers stay; for
+// any other scale a float still is a leaner one in the common case.
 template <class Q, class T>
 static INLINE void quantize(const Q& q, const float* x, T* out, int64_t n, float scale, float zero, bool rescale) {
-    const F s = all(scale), z = all(zero);
-    if constexpr (Q::GROWS && std::is_same_v<T, float>) {
-        if (rescale && q.powers.hold(scale)) {
+    const F s = all(scale), z = all(zero), one = all(1.0f), factor = rescale ? s : one;
+    if constexpr (Q::GROWS) {
+        if ((rescale || !std::is_same_v<T, float>) && q.powers.hold(scale))
             return q.grown(s, [&](const auto& g) INLINE_LAMBDA {
-                vectors(x, out, n, [&](F v, float* to) INLINE_LAMBDA { store(to, g.grid(v, z)); });
+                vectors(x, out, n, [&](F v, T* to) INLINE_LAMBDA { put(g, to, v, z, one); });
             });
-        }
     }
-    const F factor = rescale ? s : all(1.0f);
+    if constexpr (Q::LEANS) {
+        if (q.powers.hold(1.0f))
+            return q.grown(one, [&](const auto& g) INLINE_LAMBDA {
+                vectors(x, out, n, [&](F v, T* to) INLINE_LAMBDA { put(g, to, v / s, z, factor); });
+            });
+    }
     vectors(x, out, n, [&](F v, T* to) INLINE_LAMBDA { put(q, to, v / s, z, factor); });
 }
 
