@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
+from torch._C._functorch import is_functorch_wrapped_tensor
 from torch.nn import Parameter
 
 from planish.formats.block import Block
@@ -111,11 +112,7 @@ def _on_cpu(x: Tensor, *others: Tensor) -> bool:
 
 
 def _is_plain(x: Tensor) -> bool:
-    return (
-        type(x) in (Tensor, Parameter)
-        and x.layout == torch.strided
-        and not torch._C._functorch.is_functorch_wrapped_tensor(x)
-    )
+    return type(x) in (Tensor, Parameter) and x.layout == torch.strided and not is_functorch_wrapped_tensor(x)
 
 
 @lru_cache(maxsize=1024)

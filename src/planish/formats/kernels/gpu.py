@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import triton
-import triton.language as tl
+import triton  # pyright: ignore[reportMissingImports]
+import triton.language as tl  # pyright: ignore[reportMissingImports]
 from torch import Tensor
 
 from planish.errors import OptionError
@@ -189,7 +189,7 @@ def _quantize(
             y = tl.where(tl.abs(x) < float("inf"), y, float("nan"))
             code = tl.where(y == y, code, code_of_nan)
     if CODES:
-        tl.store(out + at, code.to(out.dtype.element_ty), mask=inside)
+        tl.store(out + at, code.to(out.dtype.element_ty), mask=inside)  # pyright: ignore[reportAttributeAccessIssue]
     else:
         y = y * scale if RESCALE else y
         tl.store(out + at, y.to(out.dtype.element_ty), mask=inside)
@@ -236,7 +236,7 @@ class GpuKernel:
         e, total = self.element, x.numel()
         scale, zero, outer, length, run, row_step = self._scales(given, arrangement, x)
         values, above = self._tables(x.device)
-        _quantize[(triton.cdiv(total, NUMBERS),)](
+        _quantize[(triton.cdiv(total, NUMBERS),)](  # pyright: ignore[reportIndexIssue]
             x.contiguous(), out, scale, zero, values, above, total, length, run, row_step, outer,
             e.of_nan, e.minimum, e.maximum, e.up, e.down, e.low_power, e.high_power, e.smallest,
             math.ldexp(1.0, e.bias - 1), e.code_shift, e.code_mask, e.code_of_nan,
