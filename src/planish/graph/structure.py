@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import sys
+from functools import lru_cache
 from importlib import import_module
 from typing import Any
 
@@ -87,6 +88,7 @@ def dump_spec(spec: pytree.TreeSpec) -> str:
     return pytree.treespec_dumps(spec)
 
 
+@lru_cache(maxsize=256)  # an artifact asks on every call
 def load_spec(text: str, where: str) -> pytree.TreeSpec:
     """The structure that `dump_spec` wrote. Its types are looked up among registered ones, never executed.
 
