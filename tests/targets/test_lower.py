@@ -14,6 +14,7 @@ from tests.targets.contract import graph_of
 onnx = require("onnx")
 from onnx import numpy_helper  # noqa: E402
 
+from planish.targets.cpu.builder import Dialect  # noqa: E402
 from planish.targets.cpu.lower import lower, onnx_model  # noqa: E402
 
 
@@ -95,6 +96,56 @@ def test_what_has_no_onnx_form_is_listed_with_its_path():
     (first, *_) = lower(capture(Outer(), (torch.randn(4, 4),), training=False)).unsupported
     assert first.path == "odd"
     assert first.reason
+
+
+class Choice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.one, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+
+    def forward(self, x):
+        return torch.cond(x.sum() > 0, lambda x: self.one(x), lambda x: self.other(x), (x,))
+
+
+def test_a_choice_is_listed_once():
+    (refused,) = lower(capture(Choice().eval(), (torch.randn(2, 4),))).unsupported
+    assert refused.op == "cond"
+    assert "chooses" in refused.reason
+
+
+class Heads(nn.Module):
+    """Attention as transformers writes it: split into heads, one reshape that changes nothing, and back."""
+
+    def __init__(self):
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(16, 16) for _ in range(4))
+
+    def forward(self, x):
+        split = [layer(x).view(x.shape[0], -1, 4, 4).transpose(1, 2) for layer in (self.query, self.key, self.value)]
+        mixed = nn.functional.scaled_dot_product_attention(*split).reshape(x.shape[0], 4, -1, 4)
+        return self.out(mixed.transpose(1, 2).reshape(x.shape[0], -1, 16))
+
+
+@pytest.mark.parametrize("fixed", [None, {"batch": 2, "length": 7}])
+def test_fused_attention_takes_the_biases_and_leaves_no_transposes(fixed):
+    model = Heads().eval()
+    graph = capture(model, (torch.randn(2, 7, 16),), dynamic={"x": {0: "batch", 1: "length"}})
+    nodes = onnx_model(graph, fixed, Dialect(fused_attention=True)).graph.node
+    (fused,) = (node for node in nodes if node.op_type == "MultiHeadAttention")
+    assert fused.input[3]
+    assert not [node for node in nodes if node.op_type == "Transpose"]
+    assert len([node for node in nodes if node.op_type == "Add"]) == 1  # the output projection's
+
+
+def test_rounding_goes_in_front_of_a_maximum():
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.MaxPool2d(2), nn.Conv2d(4, 4, 3)).eval()
+    graph = capture(model, (torch.randn(1, 3, 12, 12),))
+    small = Quantize("int8", "uint8")(graph, [(graph.example[0], {})])
+    model = onnx_model(small)
+    makers = {name: node for node in model.graph.node for name in node.output}
+    (pool,) = (node for node in model.graph.node if node.op_type == "MaxPool")
+    assert makers[pool.input[0]].op_type == "DequantizeLinear"
 
 
 def test_formats_without_a_kernel_are_listed():

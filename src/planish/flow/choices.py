@@ -20,13 +20,14 @@ def read_recipe(file: Path | None) -> Recipe | None:
 
 
 def default_recipe(graph: Graph) -> Recipe:
-    """8-bit weights and activations; batch norms folded, outliers smoothed and biases corrected where there are any."""
+    """8-bit weights and activations that every processor multiplies exactly; batch norms folded, outliers smoothed,
+    weights rounded together and biases corrected where there are any."""
     steps: list[Pass] = []
     if any(node.op.endswith("batch_norm") for node in graph.nodes):
         steps.append(FoldBatchNorm())
     if ops.linear.within(graph.nodes):
         steps.append(Smooth())
-    steps.append(Quantize(weights="int8", activations="uint8", correct_bias=True))
+    steps.append(Quantize(weights="int8", activations="uint8", by="gptq", correct_bias=True, pair_bits=16))
     return Recipe(*steps, name="int8")
 
 

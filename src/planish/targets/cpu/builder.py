@@ -155,6 +155,10 @@ class Builder:
         """Say which ONNX value (or tuple of them) a node's value is."""
         self._values[node] = value
 
+    def is_refused(self, node: Any) -> bool:
+        """Whether a node has no ONNX form."""
+        return self._values.get(node) == ""
+
     def known(self, node: Any) -> torch.Tensor | None:
         """The value of a node that depends on no input; None for any other."""
         return fold(self.graph, node, self._folded) if node in self._constant else None

@@ -104,6 +104,9 @@ def _write(b: Builder, node: Call) -> Iterator[Unsupported]:
     in_place = name.endswith("_") and not name.endswith("__") and name[:-1] in RULES
     rule = RULES.get(name[:-1] if in_place else name)
     value = node.meta.get("val")
+    if name == "getitem" and b.is_refused(node.args[0]):
+        b.set(node, "")
+        return
     try:
         if isinstance(value, torch.SymInt | int) and b.size_of(node) is not None:
             return
@@ -129,7 +132,7 @@ def _decompose(b: Builder, node: Call) -> None:
         LookupError: PyTorch has no decomposition, or one of the parts has no rule either.
     """
     if not isinstance(node.target, torch._ops.OpOverload):
-        raise LookupError("it is not a tensor operation")
+        raise LookupError("it chooses or repeats computations, which is not written as ONNX")
     sources = [source for source in node.all_input_nodes if isinstance(source.meta.get("val"), torch.Tensor)]
     if any(not isinstance(source.meta.get("val"), torch.Tensor) for source in node.all_input_nodes):
         raise LookupError("there is no ONNX form for it with sizes that vary")
