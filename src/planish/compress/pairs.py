@@ -16,12 +16,13 @@ from torch import Tensor
 from planish.compress.sites import replace_tensor, roles
 from planish.errors import OptionError
 from planish.formats import TENSOR, Format, Int
+from planish.formats.scaling import ranges
 from planish.graph import Graph, Node
 
 LIMIT = 128
 """What the codes of a pair may add up to, on each side of zero."""
-GROWTH = tuple(1 + step / 25 for step in range(26))
-"""Factors by which a scale is tried to grow."""
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+"""How much of the growth that leaves no pair too large is tried."""
 
 
 def check(format: Format) -> None:
@@ -71,12 +72,15 @@ def grow_scale(graph: Graph, node: Node, importance: Tensor) -> None:
     weight, scale = graph.tensors[str(cast.inputs[0].target)].detach(), graph.tensors[name]
     assert format.scale is not None
     counts = importance.reshape([-1 if place == axis % weight.dim() else 1 for place in range(weight.dim())])
+    block = format.block or TENSOR
+    sums = _fitting(weight / _spread(format, scale, weight), axis)
+    growth = ranges(sums, block, both=False)[1].reshape(scale.shape).clamp_(min=1.0) - 1.0
     best, least = scale, None
-    for factor in GROWTH:
-        trial = format.scale.cast(scale * factor)
+    for share in SHARES:
+        trial = format.scale.cast(scale * (1 + share * growth))
         spread = _spread(format, trial, weight)
         error = (_codes(weight, spread, format, axis) * spread - weight).square() * counts
-        total = (format.block or TENSOR).sum(error).reshape(scale.shape)
+        total = block.sum(error).reshape(scale.shape)
         if least is None:
             least = total
         best, least = torch.where(total < least, trial, best), torch.minimum(total, least)
@@ -88,6 +92,15 @@ def _spread(format: Format, scale: Tensor, weight: Tensor) -> Tensor:
     return block.join(block.split(torch.ones(weight.shape)) * block.spread(scale, weight.shape), weight.shape)
 
 
+def _fitting(codes: Tensor, axis: int) -> Tensor:
+    """By how much each number is too large for its pair: a factor, in the shape of the weight."""
+    codes = codes.movedim(axis, -1)
+    if codes.shape[-1] % 2:
+        return (codes.abs() * (2 / LIMIT)).movedim(-1, axis)
+    sums = (codes[..., ::2] + codes[..., 1::2]).abs() / LIMIT
+    return torch.stack([sums, sums], -1).flatten(-2).movedim(-1, axis)
+
+
 def _codes(weight: Tensor, scale: Tensor, format: Format, axis: int) -> Tensor:
     """The nearest codes, where a pair would overflow each moved by half of what is too much."""
     assert isinstance(format.element, Int)
@@ -96,16 +109,17 @@ def _codes(weight: Tensor, scale: Tensor, format: Format, axis: int) -> Tensor:
 
 
 def _fit(codes: Tensor) -> Tensor:
-    """`(..., in)`, whole numbers. Where the channels are odd in number, kernels disagree on which are a pair: no code
-    may then exceed half the limit."""
+    """`(..., in)`, whole numbers, overwritten. Where the channels are odd in number, kernels disagree on which are a
+    pair: no code may then exceed half the limit."""
     if codes.shape[-1] % 2:
-        return codes.clamp(-LIMIT // 2, LIMIT // 2)
+        return codes.clamp_(-LIMIT // 2, LIMIT // 2)
     left, right = codes[..., ::2], codes[..., 1::2]
-    over = (left.clamp(min=0) + right.clamp(min=0) - LIMIT).clamp(min=0)
-    under = (left.clamp(max=0) + right.clamp(max=0) + LIMIT).clamp(max=0)
-    excess = over + under  # at most one is not zero
-    half = (excess / 2).trunc()
-    return torch.stack([left - (excess - half), right - half], -1).flatten(-2)
+    excess = left + right
+    excess -= excess.clamp(-LIMIT, LIMIT)  # none in a pair of both signs
+    half = (excess / 2).trunc_()
+    right -= half
+    left -= excess.sub_(half)
+    return codes
 
 
 class Partners:
