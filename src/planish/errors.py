@@ -45,13 +45,29 @@ class OptionError(UserError):
 
 
 class UnknownName(OptionError):
-    """A name that nobody registered; says which names are known and which is nearest."""
+    """A name that nobody registered; says which is nearest, and which names are known.
+
+    Args:
+        kind: What the name stands for, in the singular.
+        name: The name.
+        known: All that exist. Of more than `LISTED` only the nearest are told.
+        where: As for `PlanishError`.
+    """
+
+    LISTED, NEAREST = 12, 8
+    COMMANDS = {kind: f"planish {kind}s" for kind in ("format", "model", "target")} | {"pass": "planish passes"}
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
         names = sorted(known)
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
-        super().__init__(f"unknown {kind} {name!r}", where, f"{hint}known: {', '.join(names) or 'none'}")
+        if len(names) <= self.LISTED:
+            hint += f"known: {', '.join(names) or 'none'}"
+        else:
+            closest = difflib.get_close_matches(name, names, n=self.NEAREST, cutoff=0.0)
+            command = self.COMMANDS.get(kind)
+            hint += f"nearest of {len(names)}: {', '.join(closest)}" + (f"; all: {command}" if command else "")
+        super().__init__(f"unknown {kind} {name!r}", where, hint)
 
 
 class UntrustedFile(UserError):

@@ -12,7 +12,7 @@ from safetensors import torch as safetensors
 from torch import Tensor
 
 from planish.errors import OptionError
-from planish.formats import Codes, Format, Posit
+from planish.formats import Codes, Format, Lut, Posit
 from planish.graph.cast import cast
 
 
@@ -86,10 +86,15 @@ def goes_to_the_nearest(format: Format) -> None:
     """
     if format.bits > 8 or format.rounding != "even" or isinstance(format.element, Posit):
         return
-    grid = format.element.grid
-    grid = grid[grid.isfinite()]
-    x = numbers(2000).double() * format.element.maximum / 20
-    y = format.element.round_(x.clone())
+    if isinstance(format.element, Lut):  # whose numbers are a parameter
+        whole, x = replace(format.per_tensor(), residual=None, is_dynamic=False), numbers(2000).double()
+        parameters, places = whole.parameters(x), torch.arange(format.element.count, dtype=torch.uint8)
+        y, grid = whole.cast(x, parameters), Codes(places, parameters, whole, places.shape, x.dtype).decode()
+    else:
+        grid = format.element.grid
+        grid = grid[grid.isfinite()]
+        x = numbers(2000).double() * format.element.maximum / 20
+        y = format.element.round_(x.clone())
     assert ((x.unsqueeze(1) - grid).abs().amin(1) == (x - y).abs()).all()
 
 

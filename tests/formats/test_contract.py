@@ -18,6 +18,8 @@ PLACED = [
     "uint8@tensor~dynamic", "uint4-zp@channel0", "int8@g32~dynamic", "int8@tile4x8", "int4@g16*(uint6-zp@g4*float16)",
     "e4m3@channel0*float32", "e2m1@g32*(e8m0~up)", "q3.4", "uq4.4~away", "q2.5n~down", "se4m0z*float32", "nf4@g64",
     "e3m2~up", "int8@channel0~mse", "int16@channel0", "e4m3ieee~infinity", "q7.16", "uint8@g1~dynamic", "int4@g1",
+    "lut4@channel0", "lut3@g32*float16", "lut2~absmax", "lut2@token~dynamic", "lut4@tensor*(int8@channel0*float16)",
+    "lut2&lut2", "lut1@tile4x8",
 ]  # fmt: skip
 
 

@@ -12,6 +12,7 @@ from torch import Tensor
 from planish.analysis.execute import Executor, calls
 from planish.errors import DataError, OptionError
 from planish.formats import Format
+from planish.formats.scaling import OF_THE_NUMBERS
 from planish.graph import ROLES, Data, Graph, Node, Progress
 
 Statistic = Literal["minmax", "histogram", "channel_absmax", "gram"]
@@ -88,7 +89,7 @@ class Ranges:
         bins = self._asked("histogram", self.bins)
         if not self.width or form.scale is None:
             return self.minmax()
-        form = replace(form.per_tensor(), is_dynamic=False, rule="absmax" if form.rule == "mse" else form.rule)
+        form = replace(form.per_tensor(), is_dynamic=False, rule="absmax" if form.rule in OF_THE_NUMBERS else form.rule)
         seen = bins.nonzero().flatten()
         centers = ((seen - _HALF + 0.5) * self.width).clamp(float(self.low), float(self.high)).float()
         weights = bins[seen].double()

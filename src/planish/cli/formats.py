@@ -41,15 +41,17 @@ def formats(context: typer.Context) -> None:
 
 
 def _list() -> None:
-    from planish.formats import FORMATS
+    from planish.formats import FORMATS, Lut
     from planish.formats.facts import facts
 
     rows = []
     for name in FORMATS:
         known = facts(name)
         error = "" if known.relative_error is None else f"{known.relative_error:.2%}"
-        reach = f"{known.lowest:.5g} to {known.highest:.5g}"
-        rows.append([name, f"{known.bits_per_value:.4g}", reach, f"{known.step:.3g}", error, known.source])
+        reach, step = f"{known.lowest:.5g} to {known.highest:.5g}", f"{known.step:.3g}"
+        if isinstance(FORMATS[name].element, Lut):
+            reach, step = f"{FORMATS[name].element.count} learned numbers", ""
+        rows.append([name, f"{known.bits_per_value:.4g}", reach, step, error, known.source])
     heads = ["format", "bits", "range", "step", "error", "defined by"]
     console.print(table(heads, rows, right=(1, 3, 4)))
     console.print(
@@ -68,18 +70,19 @@ def show(name: Name) -> None:
     planish formats show e4m3
     planish formats show 'e2m1@g16*e4m3'
     """
-    from planish.formats import get
+    from planish.formats import Lut, get
     from planish.formats.facts import facts
 
     form, known = get(name), facts(name)
-    unit = " × scale" if known.scaled else ""
+    unit, learned = " × scale" if known.scaled else "", isinstance(form.element, Lut)
     console.print(f"[bold]{escape(name)}[/]" + ("" if known.text == name else f"  {escape(known.text)}"))
     rows = [
         ["bits of a code", str(known.bits)],
         ["bits a value", f"{known.bits_per_value:.6g}"],
-        ["range", f"{known.lowest:.9g} to {known.highest:.9g}{unit}"],
-        ["smallest positive", f"{known.smallest:.9g}{unit}"],
-        ["smallest step", f"{known.step:.9g}{unit}"],
+        ["numbers", f"{2**form.element.bits}, learned from the tensor" if learned else ""],
+        ["range", "" if learned else f"{known.lowest:.9g} to {known.highest:.9g}{unit}"],
+        ["smallest positive", "" if learned else f"{known.smallest:.9g}{unit}"],
+        ["smallest step", "" if learned else f"{known.step:.9g}{unit}"],
         ["largest relative error", "" if known.relative_error is None else f"{known.relative_error:.4%}"],
         ["parameters", ", ".join(f"{level} {element}" for level, element in _levels(form)) or "none"],
         ["defined by", known.source],
@@ -88,8 +91,9 @@ def show(name: Name) -> None:
     if form.element.bits > LISTED:
         console.print(f"\n2^{form.element.bits} codes, too many to list", style="dim")
         return
-    console.print()
-    console.print(_codes(form))
+    if not learned:
+        console.print()
+        console.print(_codes(form))
     suggest(f"planish formats compare {name} int8 --on normal")
 
 

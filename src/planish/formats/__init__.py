@@ -11,6 +11,7 @@ from planish.formats.element import Element
 from planish.formats.floating import BFLOAT16, E2M1, E2M3, E3M2, E4M3, E5M2, FLOAT16, FLOAT32, TF32, Float
 from planish.formats.format import Format
 from planish.formats.integer import Int
+from planish.formats.lut import Lut
 from planish.formats.named import FORMATS, SOURCES, fixed, get
 from planish.formats.posit import Posit
 from planish.formats.pow2 import E8M0, Pow2
@@ -39,6 +40,7 @@ __all__ = [
     "Float",
     "Format",
     "Int",
+    "Lut",
     "Posit",
     "Pow2",
     "channel",

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import torch
@@ -12,6 +13,8 @@ from torch import Tensor
 from planish.formats.block import TENSOR
 from planish.formats.codes import joined, parted
 from planish.formats.integer import Int
+from planish.formats.lut import Lut, look_up, places
+from planish.formats.lut import inside as inside_codebooks
 from planish.formats.parameters import Given, Parameters, split
 
 if TYPE_CHECKING:
@@ -24,6 +27,10 @@ def quantize(format: Format, x: Tensor, given: Given, seed: int | None, rescale:
     generator = None if seed is None else torch.Generator(x.device).manual_seed(seed)
     if format.scale is None:
         return _round(format, x.to(kind, copy=True), generator)
+    if isinstance(format.element, Lut):
+        codebooks = effective(format.scale, given)
+        found = places(x.to(kind), codebooks, block)
+        return look_up(found, codebooks, block) if rescale else found
     zero = None if given.zero is None else block.spread(given.zero, x.shape).to(kind)
     parts = _round(format, _scaled(format, block.split(x.to(kind)), given, x.shape), generator, zero)
     return block.join(_unscaled(format, parts, given, x.shape, parts) if rescale else parts, x.shape)
@@ -34,6 +41,8 @@ def value(format: Format, values: Tensor, given: Given) -> Tensor:
     if format.scale is None:
         return values
     block = format.block or TENSOR
+    if isinstance(format.element, Lut):
+        return look_up(values, effective(format.scale, given), block)
     return block.join(_unscaled(format, block.split(values), given, values.shape), values.shape)
 
 
@@ -69,7 +78,11 @@ def inside(format: Format, x: Tensor, parameters: Parameters) -> Tensor:
     """Where `x` lies between the lowest and the highest number (bool)."""
     given, block = split(format, parameters), format.block or TENSOR
     if format.residual is not None:
-        return inside(format.residual, x - format._first(x, parameters), given.residual)
+        left = x - format._first(x, parameters)
+        first = inside(replace(format, residual=None), x, replace(given, residual=()).flat)
+        return first | inside(format.residual, left, given.residual)
+    if isinstance(format.element, Lut) and format.scale is not None:
+        return inside_codebooks(x, effective(format.scale, given), block)
     parts = _scaled(format, block.split(x), given, x.shape)
     slack = format.element.maximum * 2.0**-21  # the largest number, divided by its own scale, is off by an ulp or two
     low, high = format.element.minimum - slack, format.element.maximum + slack
@@ -77,6 +90,18 @@ def inside(format: Format, x: Tensor, parameters: Parameters) -> Tensor:
         return block.join((parts >= low) & (parts <= high), x.shape)
     zero = block.spread(given.zero, x.shape).to(parts.dtype)
     return block.join((parts >= low - zero) & (parts <= high - zero), x.shape)
+
+
+def units(format: Format, x: Tensor, given: Given) -> Tensor:
+    """`x` in units of the scale, not rounded."""
+    block = format.block or TENSOR
+    return block.join(_scaled(format, block.split(x), given, x.shape), x.shape)
+
+
+def effective(scale: Format, given: Given) -> Tensor:
+    """The numbers, float32, that stored scales or codebooks stand for, given those of their own levels."""
+    assert given.scale is not None
+    return scale._value(given.scale.float(), given.above)
 
 
 def after(seed: int | None) -> int | None:

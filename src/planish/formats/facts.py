@@ -13,13 +13,15 @@ from torch import Tensor
 from planish.formats.element import Element
 from planish.formats.floating import Float
 from planish.formats.format import Format
+from planish.formats.lut import Lut
 from planish.formats.named import NAMED, SOURCES, get
 from planish.formats.posit import Posit
 
 
 @dataclass(frozen=True)
 class Facts:
-    """The figures of a format. `lowest`, `highest` and `step` are in units of the scale where there is one.
+    """The figures of a format. `lowest`, `highest` and `step` are in units of the scale if there is one; of a learned
+    codebook they are places.
 
     Attributes:
         name: The name that was asked for, or the text form.
@@ -34,7 +36,7 @@ class Facts:
         step: The least difference of two neighboring numbers.
         relative_error: The largest `|x - cast(x)| / |x|` within a factor of two of the largest number (rounding to
             nearest): half a step for an integer, the unit roundoff for a float. None for a residual, whose levels
-            have scales of their own.
+            have scales of their own, and for a learned codebook.
         source: The standard's clause or the paper; empty for a format without a name.
     """
 
@@ -65,7 +67,7 @@ def facts(format: Format | str) -> Facts:
         highest=form.element.maximum,
         smallest=form.element.smallest,
         step=_step(form.element),
-        relative_error=None if form.residual else _relative_error(form.element),
+        relative_error=None if form.residual or isinstance(form.element, Lut) else _relative_error(form.element),
         source=SOURCES.get(name, ""),
     )
 
@@ -75,7 +77,8 @@ def bits_per_value(format: Format) -> float:
     bits = float(format.element.bits)
     if format.scale is not None:
         share = _numbers_of_a_block(format)
-        bits += bits_per_value(format.scale) / share
+        numbers = format.element.count if isinstance(format.element, Lut) else 1
+        bits += numbers * bits_per_value(format.scale) / share
         bits += format.zero_point.bits / share if format.zero_point else 0.0
         bits += bits_per_value(format.offset) / share if format.offset else 0.0
     return bits + (bits_per_value(format.residual) if format.residual else 0.0)

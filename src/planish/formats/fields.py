@@ -11,6 +11,7 @@ from planish.errors import OptionError
 from planish.formats.block import Block
 from planish.formats.element import Element
 from planish.formats.integer import Int
+from planish.formats.lut import Lut
 from planish.formats.scaling import Rule
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ def check_types(format: Format, kind: type[Format]) -> None:
     Raises:
         OptionError: Names the field, and what it accepts.
     """
-    _is("element", format.element, Element, "Int, Float, Pow2, Posit or Codebook")
+    _is("element", format.element, Element, "Int, Float, Pow2, Posit, Codebook or Lut")
     _is("block", format.block, Block | None, "channel(0), group(32), tile(16, 16), TENSOR or TOKEN")
     _is("zero_point", format.zero_point, Int | None, "Int(8, signed=False)")
     for name in ("scale", "offset", "residual"):
@@ -40,6 +41,8 @@ def check(format: Format) -> None:
     _one_of("overflow", format.overflow, format.element.overflows)
     _one_of("nan", format.nan, format.element.nans)
     _one_of("rule", format.rule, get_args(Rule), "")
+    if isinstance(format.element, Lut):
+        _codebook(format)
     if format.scale is None:
         _without_scale(format)
     if format.zero_point is not None:
@@ -52,6 +55,8 @@ def check(format: Format) -> None:
         inner: Format | None = getattr(format, name)
         if inner is not None and inner.is_dynamic:
             raise OptionError(f"{_A[name]} cannot be dynamic by itself", name, "make the outer format dynamic")
+        if inner is not None and isinstance(inner.element, Lut) and name != "residual":
+            raise OptionError(f"{_A[name]} has no learned codebook", name, "a float or an integer, such as float16")
         if inner is not None and inner.residual is not None and name != "residual":
             raise OptionError(f"{_A[name]} has no residual", name, "one level, such as float16")
     if format.bits > 62:
@@ -59,6 +64,15 @@ def check(format: Format) -> None:
 
 
 _A = {"scale": "a scale", "offset": "an offset", "residual": "a residual"}
+
+
+def _codebook(format: Format) -> None:
+    if format.scale is None or format.scale.element.minimum >= 0:
+        raise OptionError("a learned codebook needs a format of its numbers, of both signs", "scale", "float32")
+    if format.offset is not None:
+        raise OptionError("a learned codebook has no offset: its numbers are free", "offset", "offset=None")
+    if format.rule not in ("absmax", "mse"):
+        raise OptionError(f"the {format.rule} rule is of scales, not of codebooks", "rule", "'absmax' or 'mse'")
 
 
 def _without_scale(format: Format) -> None:

@@ -13,6 +13,7 @@ from planish.errors import DataError, OptionError
 from planish.formats.block import TENSOR
 from planish.formats.integer import Int
 from planish.formats.kernels import ranges
+from planish.formats.lut import Lut, fit_codebooks
 from planish.formats.parameters import Given, Parameters, split
 from planish.formats.pow2 import Pow2
 from planish.formats.scaling import (
@@ -63,6 +64,8 @@ def _fit(format: Format, low: Tensor, high: Tensor, x: Tensor | None) -> Paramet
     own = format if format.residual is None else replace(format, residual=None)
     if own.scale is None:
         given: Parameters = ()
+    elif isinstance(own.element, Lut):
+        given = _codebooks(own, low, high, x if own.rule == "mse" else None)
     elif own.rule == "mse" and x is not None and x.numel():
         given = _least_error(own, low, high, x)
     else:
@@ -71,6 +74,17 @@ def _fit(format: Format, low: Tensor, high: Tensor, x: Tensor | None) -> Paramet
         return given
     assert x is not None
     return given + format.residual._measure(x.to(format._kind(x)) - own._cast(x, given))
+
+
+def _codebooks(format: Format, low: Tensor, high: Tensor, x: Tensor | None) -> Parameters:
+    """Codebooks, in the format that stands in the scale's place, and what is above them."""
+    scale = format.scale
+    assert scale is not None
+    assert isinstance(format.element, Lut)
+    raw = fit_codebooks(x, low, high, format.block or TENSOR, format.element.count)
+    above = scale._measure(raw)
+    level = scale._grid(raw if above else raw.clamp(scale.element.minimum, scale.element.maximum), above)
+    return level, *above
 
 
 def _least_error(format: Format, low: Tensor, high: Tensor, x: Tensor) -> Parameters:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from planish.formats.element import Element
+from planish.formats.lut import Lut
 
 if TYPE_CHECKING:
     from planish.formats.format import Format
@@ -24,7 +25,7 @@ class Given:
     """The parameters of a format, by what they are for.
 
     Attributes:
-        scale: One number of the scale's element for each block; None without a scale.
+        scale: One number of the scale's element for each block, or a codebook of them; None without a scale.
         zero: The code of zero; None in a format that is not affine.
         above: The parameters of the scale's own format.
         offset: What is subtracted, and the parameters of its own format.
@@ -71,9 +72,10 @@ def levels(format: Format) -> tuple[tuple[str, Element], ...]:
     """Name and element of each parameter; a name is the path of fields that leads to it."""
     found: list[tuple[str, Element]] = []
     if format.scale is not None:
-        found = [("scale", format.scale.element)]
+        name_of = "codebook" if isinstance(format.element, Lut) else "scale"
+        found = [(name_of, format.scale.element)]
         found += [("zero_point", format.zero_point)] if format.zero_point else []
-        found += [(f"scale.{name}", element) for name, element in format.scale.levels]
+        found += [(f"{name_of}.{name}", element) for name, element in format.scale.levels]
     if format.offset is not None:
         found += [("offset", format.offset.element)]
         found += [(f"offset.{name}", element) for name, element in format.offset.levels]
@@ -87,6 +89,7 @@ def level_shapes(format: Format, shape: Sequence[int]) -> tuple[tuple[int, ...],
     found: tuple[tuple[int, ...], ...] = ()
     if format.scale is not None:
         own = format.scale_shape(shape)
-        found = (own,) * (1 + format.is_affine) + format.scale.level_shapes(own)
+        stored = (*own, format.element.count) if isinstance(format.element, Lut) else own
+        found = (stored, *(own,) * format.is_affine, *format.scale.level_shapes(stored))
         found += (own, *format.offset.level_shapes(own)) if format.offset else ()
     return found + (format.residual.level_shapes(shape) if format.residual else ())

@@ -11,6 +11,7 @@ from planish.formats.codebook import AF4, NF4, SIGN, Codebook
 from planish.formats.element import Element
 from planish.formats.floating import BFLOAT16, FLOAT16, FLOAT32, TF32, Float, Specials
 from planish.formats.integer import Int
+from planish.formats.lut import Lut
 from planish.formats.posit import Posit
 from planish.formats.pow2 import Pow2
 
@@ -23,6 +24,7 @@ _FIXED = re.compile(r"(u?)q(-?\d+)\.(-?\d+)(n?)")
 _FLOAT = re.compile(rf"e(\d+)m([1-9]\d*)(?:b(-?\d+))?({'|'.join(get_args(Specials))})?")
 _POW2 = re.compile(r"(s?)e(\d+)m0(?:b(-?\d+))?(z?)([nx]?)")
 _POSIT = re.compile(r"posit(\d+)(?:es(\d+))?")
+_LUT = re.compile(r"lut(\d+)")
 _CODEBOOK = re.compile(r"\{([^{}]*)\}")
 
 
@@ -44,10 +46,12 @@ def write_element(element: Element) -> str:
             return "s" * signed + f"e{exponent}m0" + ("" if same else f"b{bias}") + tail
         case Posit(bits, es):
             return f"posit{bits}" + (f"es{es}" if es != 2 else "")
+        case Lut(bits):
+            return f"lut{bits}"
         case Codebook(values):
             return "{" + ",".join(map(repr, values)) + "}"
         case _:
-            accepted = "Int, Float, Pow2, Posit or Codebook"
+            accepted = "Int, Float, Pow2, Posit, Codebook or Lut"
             raise OptionError(f"{type(element).__name__} has no text form", "element", accepted)
 
 
@@ -71,12 +75,14 @@ def read_element(text: str, whole: str = "") -> Element:
         return Pow2(e, signed=signed, zero=zero, nan=nan) if m[3] is None else Pow2(e, int(m[3]), signed, zero, nan)
     if m := _POSIT.fullmatch(text):
         return Posit(int(m[1]), int(m[2]) if m[2] else 2)
+    if m := _LUT.fullmatch(text):
+        return Lut(int(m[1]))
     if m := _CODEBOOK.fullmatch(text):
         try:
             return Codebook(tuple(map(float, m[1].split(","))))
         except ValueError as error:
             raise OptionError(f"a codebook lists numbers: {error}", at(whole or text, "element")) from None
-    accepted = "int8, int8n, uint4, q3.4, uq4.4, e4m3, e5m2fnuz, e8m0, float16, nf4, posit8, {-1.0,0.0,1.0}"
+    accepted = "int8, int8n, uint4, q3.4, uq4.4, e4m3, e5m2fnuz, e8m0, float16, nf4, posit8, lut4, {-1.0,0.0,1.0}"
     raise OptionError(f"{text!r} is not a number element", at(whole, "element"), f"one like {accepted}")
 
 

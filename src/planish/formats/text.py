@@ -9,18 +9,20 @@ element := "int8" | "int8n" (narrow) | "uint4" | "q3.4" | "uq4.4" | "q3.4n"     
          | [ "s" ] "e8m0" [ "b" bias ] [ "z" ] [ "n" | "x" ]                            Pow2: sign, zero, NaN or none
          | "posit8" [ "es" bits ]                                                       Posit
          | "nf4" | "af4" | "sign" | "{" number { "," number } "}"                       Codebook
+         | "lut4"                                                                       Lut: a learned codebook
 block   := "tensor" | "token" | "channel" axis | "g" size [ "axis" axis ] | "tile" size { "x" size }
          | "[" [ axis ":" ( size | "all" ) { "," ... } ] "|" ( "whole" | "one" ) "]"   "!" after it: not ragged
 scale   := "none" | element | "(" format ")"
 offset  := format
 option  := "even" | "away" | "down" | "up" | "stochastic" | "log"                 rounding     (else even)
          | "infinity" | "saturate"                                                overflow
-         | "absmax" | "floor" | "ceil" | "peak" | "mean" | "twn" | "mse"          scale rule   (else absmax)
+         | "absmax" | "floor" | "ceil" | "peak" | "mean" | "twn" | "mse"          scale rule   (else absmax; lut: mse)
          | "nan-keep" | "nan-zero" | "nan-max"                                    NaN
          | "dynamic"                                                              the scale is computed on the fly
 ```
 What is left out is what the element usually has: an integer a float32 scale, and a zero point of its own type if it is
-unsigned; a codebook a float32 scale; a float of more than 8 bits no scale, and infinity on overflow; other elements no
+unsigned; a codebook a float32 scale; a learned codebook float32 numbers, whose format stands where others have the
+scale's; a float of more than 8 bits no scale, and infinity on overflow; other elements no
 scale; NaN stays where the element has it and becomes zero otherwise.
 A float without a suffix has the specials that OCP gives it: e4m3 is `fn`, 6 bits and fewer are `finite`, others `ieee`.
 In `planish.formats.get` a name may stand in place of the element, and what follows changes its fields: `mxfp4@g16~mse`.
@@ -38,6 +40,7 @@ from planish.formats.codebook import Codebook
 from planish.formats.element import Element, Nan, Overflow
 from planish.formats.floating import Float
 from planish.formats.integer import Int
+from planish.formats.lut import Lut
 from planish.formats.rounding import Rounding
 from planish.formats.scaling import Rule
 from planish.formats.spelling import at, read_block, read_element, write_block, write_element
@@ -54,6 +57,7 @@ class _Usual(NamedTuple):
     scaled: bool
     zero_point: Int | None
     overflow: Overflow
+    rule: Rule
 
 
 _OPTIONS: dict[str, tuple[str, object]] = {
@@ -82,7 +86,7 @@ def write(format_: Format) -> str:
         parts.append(f"*({scale})" if re.search(r"[@*~+()&]|-zp", scale) else f"*{scale}")
     if format_.offset is not None:
         parts.append(f"-({write(format_.offset)})")
-    options = (("rounding", "even"), ("overflow", usual.overflow), ("rule", "absmax"))
+    options = (("rounding", "even"), ("overflow", usual.overflow), ("rule", usual.rule))
     parts += [f"~{value}" for name, left_out in options if (value := getattr(format_, name)) != left_out]
     parts += [f"~nan-{format_.nan}"] * (format_.nan != format_.element.nans[0]) + ["~dynamic"] * format_.is_dynamic
     return "".join(parts) + (f"&{write(format_.residual)}" if format_.residual else "")
@@ -116,7 +120,8 @@ def read(text: str, make: Callable[..., F], names: Mapping[str, Format] | None =
         element = read_element(head, text)
         usual = _usual(element)
         scale = read("float32", make) if usual.scaled else None
-        start = {"element": element, "scale": scale, "zero_point": usual.zero_point, "overflow": usual.overflow}
+        start = {"element": element, "scale": scale} | usual._asdict()
+        del start["scaled"]
     if "offset" in given:
         start["zero_point"] = None
     if given.get("zero_point") is _OWN:
@@ -181,7 +186,8 @@ def _usual(element: Element) -> _Usual:
     integer = element if isinstance(element, Int) and not element.frac else None
     wide = isinstance(element, Float) and element.bits > 8 and element.has_nan
     return _Usual(
-        scaled=integer is not None or isinstance(element, Codebook),
+        scaled=integer is not None or isinstance(element, Codebook | Lut),
         zero_point=None if integer is None or integer.signed else integer,
         overflow="infinity" if wide else "saturate",
+        rule="mse" if isinstance(element, Lut) else "absmax",
     )

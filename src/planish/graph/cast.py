@@ -5,17 +5,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any, Literal, get_args
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
 from planish.errors import OptionError
-from planish.formats import TENSOR, Format, get
-
-Gradient = Literal["straight-through", "clipped", "lsq"]
-"""`straight-through`: the gradient passes. `clipped`: it passes where the number was inside the format's range. `lsq`:
-as clipped, and the scale learns (Learned Step Size Quantization, arXiv 1902.08153)."""
+from planish.formats import Format, Lut, get
+from planish.formats.learning import Gradient, gradients
 
 _LIBRARY = torch.library.Library("planish", "DEF")
 _LIBRARY.define(
@@ -38,7 +35,7 @@ def cast(
         x: Any shape, floating point.
         format: A format, its name, or its text form.
         parameters: From `format.parameters`; None computes them from `x`, `()` is for a format that has none.
-        gradient: What stands in for the gradient of rounding.
+        gradient: What stands in for the gradient of rounding; `planish.formats.learning` tells what learns by which.
         seed: For stochastic rounding.
 
     Returns:
@@ -54,7 +51,7 @@ def _check(x: Tensor, parameters: Sequence[Tensor], format: str, gradient: str) 
     if gradient not in get_args(Gradient):
         raise OptionError(f"unknown gradient {gradient!r}", "gradient", f"one of {', '.join(get_args(Gradient))}")
     parsed = _parse(format)
-    if parsed.is_dynamic and gradient == "lsq":
+    if parsed.is_dynamic and gradient in ("lsq", "pact"):
         raise OptionError(f"{format} has no stored scale that could learn", "gradient", "'straight-through'")
     return parsed
 
@@ -80,35 +77,25 @@ def _fake(
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
     x, parameters, ctx.format, ctx.gradient, _ = inputs
-    if ctx.gradient != "straight-through":
-        ctx.save_for_backward(x, output, *parameters)
     ctx.count = len(parameters)
+    ctx.looks = ctx.gradient != "straight-through" or (ctx.count > 0 and _has_codebook(_parse(ctx.format)))
+    if ctx.looks:
+        ctx.save_for_backward(x, *parameters)
+
+
+def _has_codebook(format: Format) -> bool:
+    return isinstance(format.element, Lut) or (format.residual is not None and _has_codebook(format.residual))
 
 
 def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
-    to_parameters: list[Tensor | None] = [None] * ctx.count
-    if ctx.gradient == "straight-through":
-        to_x = grad
-    else:
-        x, y, *parameters = ctx.saved_tensors
+    to_x, to_parameters = grad, [None] * ctx.count
+    if ctx.looks:
+        x, *parameters = ctx.saved_tensors
         format = _parse(ctx.format)
-        inside = format.inside(x, parameters)
-        to_x = grad * inside
-        if ctx.gradient == "lsq" and parameters:
-            to_parameters[0] = _scale_gradient(format, x, y, inside, grad, parameters)
+        to_x, found = gradients(format, x, format._given(x, parameters), grad, ctx.gradient)
+        to_parameters = found[: ctx.count]  # none of those that a dynamic format computes
     # the dispatcher drops trailing arguments that have their default, and wants one gradient for each that is left
     return (to_x, to_parameters, None, None, None)[: len(ctx.needs_input_grad)]
-
-
-def _scale_gradient(
-    format: Format, x: Tensor, y: Tensor, inside: Tensor, grad: Tensor, parameters: list[Tensor]
-) -> Tensor:
-    """Of `y` by the scale: what rounding added where inside, the bound itself where outside, in units of the scale;
-    divided, as in LSQ, by the root of the numbers in a block times the highest code."""
-    block, scale = format.block or TENSOR, parameters[0]
-    total = block.sum((y - x * inside).float() * grad).reshape(scale.shape) / scale
-    share = x.numel() / max(1, total.numel()) * format.element.maximum
-    return (total / share**0.5).to(scale.dtype)
 
 
 torch.library.register_autograd("planish::cast", _backward, setup_context=_save, lib=_LIBRARY)
