@@ -18,6 +18,7 @@ from planish.compress.sites import replace_tensor, roles
 from planish.compress.sweep import Read
 from planish.errors import DataError
 from planish.formats import Format
+from planish.formats.each import of_each
 from planish.graph import Graph, Node
 
 DAMPING = 0.01
@@ -136,17 +137,11 @@ class _Columns:
         transposed: bool,
         partners: pairs.Partners | None,
     ) -> None:
-        block, self.partners = format.block, partners
-        self.format = format.per_channel(0)
-        ones = torch.ones(shape)
-        spread = [
-            block.join(block.split(ones) * block.spread(p.float(), shape), shape) if block and p.dim() else ones * p
-            for p in parameters
-        ]
-        self.spread = [(p.T if transposed else p).contiguous() for p in spread]
-        self.types = [p.dtype for p in parameters]
+        self.format, each = of_each(format, parameters, shape)
+        self.parameters = [p.transpose(0, 1) if transposed else p for p in each]
+        self.partners = partners
 
     def round(self, column: Tensor, place: int) -> Tensor:
-        parameters = [p[:, place : place + 1].to(kind) for p, kind in zip(self.spread, self.types, strict=True)]
-        rounded = self.format.cast(column[:, None], parameters)[:, 0]
+        parameters = [p[:, place : place + 1].contiguous() for p in self.parameters]
+        rounded = self.format.cast(column[:, None].float(), parameters)[:, 0]
         return self.partners.keep(rounded, parameters[0][:, 0], place) if self.partners else rounded
