@@ -51,10 +51,10 @@ template <class Use> static void parallel(int64_t n, int64_t piece, int threads,
     for (auto& thread : others) thread.join();
 }
 
-// The numbers [begin, end) as stretches: one_scale(i, n, k) where n numbers from i share scale k, and
-// many_scales(i, n, k) where each has its own, from k on.
-template <class One, class Many>
-static INLINE void walk(const Blocks& b, int64_t begin, int64_t end, const One& one_scale, const Many& many_scales) {
+// The numbers [begin, end) as stretches: runs(i, n, count, k) where the runs of n numbers from i have the scales from k
+// on, and many_scales(i, n, k) where each number has its own.
+template <class Runs, class Many>
+static INLINE void walk(const Blocks& b, int64_t begin, int64_t end, const Runs& runs, const Many& many_scales) {
     int64_t row = begin / b.length, column = begin % b.length;
     for (int64_t i = begin; i < end; ++row, column = 0) {
         const int64_t stop = std::min(end, i + b.length - column), first = b.scales_of(row);
@@ -63,11 +63,11 @@ static INLINE void walk(const Blocks& b, int64_t begin, int64_t end, const One& 
             i = stop;
             continue;
         }
-        int64_t k = column / b.run, next = i - column + (k + 1) * b.run;
-        for (; i < stop; ++k, next += b.run) {
-            const int64_t until = std::min(next, stop);
-            one_scale(i, until - i, first + k);
-            i = until;
+        while (i < stop) {
+            const int64_t k = column / b.run, n = std::min((k + 1) * b.run - column, stop - i);
+            const int64_t count = n == b.run ? (stop - i) / n : 1;
+            runs(i, n, count, first + k);
+            i += n * count, column += n * count;
         }
     }
 }

@@ -60,7 +60,7 @@ template <bool NEAREST> struct Int {
           high(all(e.maximum)), up(all(e.up)), down(all(e.down)) {}
     template <class Use> INLINE void grown(F s, Use&& use) const {
         Int q = *this;
-        q.up = up / s, q.down = down * s, q.nan.becomes = nan.becomes * s;
+        q.up = real(bits(up) - bits(s) + 0x3F800000), q.down = down * s, q.nan.becomes = nan.becomes * s;
         use(q);
     }
     INLINE F number(F x, F zero) const {

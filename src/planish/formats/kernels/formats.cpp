@@ -13,7 +13,11 @@ struct Rule {  // how a scale follows from its run: scaling.py; mirrored in libr
     float lowest, zero_low, zero_high;
 };
 
-enum Type : int32_t { REAL, BYTE, WORD, PACKED };  // of output or codes: float, integers of 1 or 4 bytes, or packed bits
+enum Type : int32_t { REAL, BYTE, WORD, PACKED, STREAM };  // of output or codes: float, 1 or 4 bytes, or packed bits
+
+struct Streamed {  // an output's float that is not to stay in the caches
+    float value;
+};
 
 constexpr int64_t PIECE = 1 << 14;  // numbers: a run that long is still in the cache when it is read again
 
@@ -27,6 +31,9 @@ static INLINE F load_some(const float* p, int64_t n) {
 template <class Q> static INLINE void put(const Q& q, float* out, F x, F zero, F factor) {
     store(out, q.grid(x, zero) * factor);
 }
+template <class Q> static INLINE void put(const Q& q, Streamed* out, F x, F zero, F factor) {
+    stream(&out->value, q.grid(x, zero) * factor);
+}
 template <class Q> static INLINE void put(const Q& q, int32_t* out, F x, F zero, F) { store(out, q.code(x, zero)); }
 template <class Q> static INLINE void put(const Q& q, uint8_t* out, F x, F zero, F) { store_bytes(out, q.code(x, zero)); }
 
@@ -35,7 +42,7 @@ template <class T, class Use> static INLINE void vectors(const float* x, T* out,
     int64_t i = 0;
     for (; i + LANES <= n; i += LANES) use(load<F>(x + i), out + i);
     if (i == n) return;
-    T part[LANES];
+    alignas(64) T part[LANES];
     use(load_some(x + i, n - i), part);
     memcpy(out + i, part, (n - i) * sizeof(T));
 }
@@ -46,7 +53,7 @@ template <class Q, class T>
 static INLINE void quantize(const Q& q, const float* x, T* out, int64_t n, float scale, float zero, bool rescale) {
     const F s = all(scale), z = all(zero), one = all(1.0f), factor = rescale ? s : one;
     if constexpr (Q::GROWS) {
-        if ((rescale || !std::is_same_v<T, float>) && q.powers.hold(scale))
+        if ((rescale || std::is_integral_v<T>) && q.powers.hold(scale))
             return q.grown(s, [&](const auto& g) INLINE_LAMBDA {
                 vectors(x, out, n, [&](F v, T* to) INLINE_LAMBDA { put(g, to, v, z, one); });
             });
@@ -60,10 +67,28 @@ static INLINE void quantize(const Q& q, const float* x, T* out, int64_t n, float
     vectors(x, out, n, [&](F v, T* to) INLINE_LAMBDA { put(q, to, v / s, z, factor); });
 }
 
+// `count` runs of n numbers each. Not inlined, so that all that a loop needs finds a register. Numbers `ahead` are on
+// their way to the cache meanwhile.
+template <class Q, class T>
+static __attribute__((noinline)) void quantize_runs(const Q& given, const float* x, T* out, int64_t n, int64_t count,
+                                                    const float* scale, const float* zero, const Scales& s,
+                                                    int64_t ahead) {
+    constexpr int64_t LINE = 16;
+    const Q q = given;
+    const float outer = s.outer;
+    const bool rescale = s.rescale;
+    for (int64_t k = 0; k < count; ++k, x += n, out += n) {
+        if (ahead)
+            for (int64_t j = 0; j < n; j += LINE) __builtin_prefetch(x + ahead + j);
+        quantize(q, x, out, n, scale[k] * outer, zero ? zero[k] : 0.0f, rescale);
+    }
+}
+
 // Numbers that each have a scale of their own.
 template <class Q, class T>
-static INLINE void quantize_each(const Q& q, const float* x, T* out, int64_t n, const float* scale, const float* zero,
+static INLINE void quantize_each(const Q& given, const float* x, T* out, int64_t n, const float* scale, const float* zero,
                                  float outer, bool rescale) {
+    const Q q = given;
     const auto use = [&](F v, T* to, F s, F z) INLINE_LAMBDA {
         put(q, to, v / s, z, rescale ? s : all(1.0f));
     };
@@ -71,7 +96,7 @@ static INLINE void quantize_each(const Q& q, const float* x, T* out, int64_t n, 
     for (; i + LANES <= n; i += LANES)
         use(load<F>(x + i), out + i, load<F>(scale + i) * outer, zero ? load<F>(zero + i) : F{});
     if (i == n) return;
-    T part[LANES];
+    alignas(64) T part[LANES];
     use(load_some(x + i, n - i), part, load_some(scale + i, n - i) * outer, zero ? load_some(zero + i, n - i) : F{});
     memcpy(out + i, part, (n - i) * sizeof(T));
 }
@@ -86,6 +111,22 @@ static INLINE float magnitude(const float* x, int64_t n) {
     for (; i + LANES <= n; i += LANES) most[0] = highest(most[0], load<I>(x + i) & sign);
     if (i < n) most[1] = highest(most[1], bits(load_some(x + i, n - i)) & sign);
     return real(all(across(highest(highest(most[0], most[1]), highest(most[2], most[3])))))[0];
+}
+
+// The largest magnitudes of `count` runs, each of whole vectors.
+static INLINE void magnitudes(const float* x, int64_t run, int64_t count, float* high) {
+    const I sign = all(INT32_MAX);
+    int64_t k = 0;
+    for (; k + LANES <= count; k += LANES) {
+        I most[LANES];
+        for (int j = 0; j < LANES; ++j) {
+            const float* from = x + (k + j) * run;
+            most[j] = load<I>(from) & sign;
+            for (int64_t i = LANES; i < run; i += LANES) most[j] = highest(most[j], load<I>(from + i) & sign);
+        }
+        store(high + k, real(across_each(most)));
+    }
+    for (; k < count; ++k) high[k] = magnitude(x + k * run, run);
 }
 
 // Both ends of a run; NaN in it makes both NaN.
@@ -129,42 +170,53 @@ static void levels(const Q& q, const Rule& r, int64_t n, const float* low, const
 // The numbers [begin, end) of a tensor.
 template <class T>
 static void cast_piece(const Element& e, const Blocks& b, const Scales& s, const float* x, T* out, int64_t begin,
-                       int64_t end) {
+                       int64_t end, int64_t ahead) {
     with(e, [&](const auto& q) {
-        const auto one = [&](int64_t i, int64_t n, int64_t k) INLINE_LAMBDA {
-            quantize(q, x + i, out + i, n, s.scale[k] * s.outer, s.zero ? s.zero[k] : 0.0f, s.rescale);
+        const auto runs = [&](int64_t i, int64_t n, int64_t count, int64_t k) {
+            quantize_runs(q, x + i, out + i, n, count, s.scale + k, s.zero ? s.zero + k : nullptr, s, ahead);
         };
-        const auto each = [&](int64_t i, int64_t n, int64_t k) INLINE_LAMBDA {
+        const auto each = [&](int64_t i, int64_t n, int64_t k) {
             quantize_each(q, x + i, out + i, n, s.scale + k, s.zero ? s.zero + k : nullptr, s.outer, s.rescale);
         };
-        walk(b, begin, end, one, each);
+        walk(b, begin, end, runs, each);
     });
 }
 
 static void cast_some(const Element& e, const Blocks& b, const Scales& s, const float* x, void* out, int32_t type,
-                      int32_t width, int64_t begin, int64_t end) {
+                      int32_t width, int64_t begin, int64_t end, int64_t ahead) {
     switch (type) {
-        case REAL: return cast_piece(e, b, s, x, (float*)out, begin, end);
-        case BYTE: return cast_piece(e, b, s, x, (uint8_t*)out, begin, end);
-        case WORD: return cast_piece(e, b, s, x, (int32_t*)out, begin, end);
+        case REAL: return cast_piece(e, b, s, x, (float*)out, begin, end, ahead);
+        case STREAM: cast_piece(e, b, s, x, (Streamed*)out, begin, end, ahead); return streamed();
+        case BYTE: return cast_piece(e, b, s, x, (uint8_t*)out, begin, end, ahead);
+        case WORD: return cast_piece(e, b, s, x, (int32_t*)out, begin, end, ahead);
     }
     uint8_t codes[PIECE];  // begins at a whole byte, since begin is a multiple of 8
-    cast_piece(e, b, s, x, codes - begin, begin, end);
+    cast_piece(e, b, s, x, codes - begin, begin, end, ahead);
     pack_some(codes, 1, end - begin, width, (uint8_t*)out + begin / 8 * width);
+}
+
+// Whether all vectors of an output begin at multiples of their size, and it is too large for the caches to keep.
+static bool streams(const Blocks& b, const void* out, int32_t type) {
+    constexpr int64_t KEPT = 8 << 20;  // bytes
+    const bool rows = b.rows == 1 || b.length % LANES == 0, runs = b.count == 1 || b.run == 1 || b.run % LANES == 0;
+    const bool large = type == REAL && b.numbers() * (int64_t)sizeof(float) >= KEPT;
+    return STREAMS && large && rows && runs && (uintptr_t)out % sizeof(F) == 0;
 }
 
 template <class C, class Value>
 static void decode_with(const Blocks& b, const Scales& s, const C* codes, float* out, int threads, const Value& value) {
-    const auto one = [&](int64_t i, int64_t n, int64_t k) {
-        const float scale = s.scale[k] * s.outer, zero = s.zero ? s.zero[k] : 0.0f;
-        for (int64_t j = i; j < i + n; ++j) out[j] = (value(codes[j]) - zero) * scale;
+    const auto runs = [&](int64_t i, int64_t n, int64_t count, int64_t k) {
+        for (const int64_t last = k + count; k < last; ++k, i += n) {
+            const float scale = s.scale[k] * s.outer, zero = s.zero ? s.zero[k] : 0.0f;
+            for (int64_t j = i; j < i + n; ++j) out[j] = (value(codes[j]) - zero) * scale;
+        }
     };
     const auto each = [&](int64_t i, int64_t n, int64_t k) {
         for (int64_t j = 0; j < n; ++j)
             out[i + j] = (value(codes[i + j]) - (s.zero ? s.zero[k + j] : 0.0f)) * (s.scale[k + j] * s.outer);
     };
     parallel(b.numbers(), PIECE, team(b.numbers(), threads), false,
-             [&](int64_t begin, int64_t end) { walk(b, begin, end, one, each); });
+             [&](int64_t begin, int64_t end) { walk(b, begin, end, runs, each); });
 }
 
 extern "C" {
@@ -172,8 +224,9 @@ extern "C" {
 // `width` is that of packed codes, at most 8 bits.
 void planish_cast(const Element* e, const Blocks* b, const Scales* s, const float* x, void* out, int32_t type,
                   int32_t width, int32_t threads, int32_t back) {
+    if (streams(*b, out, type)) type = STREAM;
     parallel(b->numbers(), PIECE, team(b->numbers(), threads), back,
-             [=](int64_t begin, int64_t end) { cast_some(*e, *b, *s, x, out, type, width, begin, end); });
+             [=](int64_t begin, int64_t end) { cast_some(*e, *b, *s, x, out, type, width, begin, end, 0); });
 }
 
 // Runs in batches that stay in the first-level cache: their ends, then their scales, then their numbers. A batch is not
@@ -182,15 +235,22 @@ void planish_measure_and_cast(const Element* e, const Element* scale, const Rule
                               void* out, int32_t type, int32_t width, float* level_out, float* zero_out,
                               int32_t rescale, int32_t threads, int32_t back) {
     constexpr int64_t MOST = 256;
+    if (streams(*b, out, type)) type = STREAM;
     int64_t batch = std::max<int64_t>(1, std::min(MOST, 4096 / b->run));
     if (type == PACKED) batch = (batch + 7) / 8 * 8;  // at most PIECE numbers: runs are of 2048 or fewer, see cpu.py
     const auto start = [b](int64_t run) {
         return run / b->count * b->length + std::min(b->length, run % b->count * b->run);
     };
+    const bool even = !rule->both_ends && b->run % LANES == 0 && b->length == b->run * b->count;
     parallel(b->rows * b->count, batch, team(b->numbers(), threads), back, [=](int64_t first, int64_t stop) {
-        float low[MOST + LANES] = {}, high[MOST + LANES] = {}, level[MOST + LANES], zero[MOST + LANES] = {};
+        float low[MOST + LANES], high[MOST + LANES], level[MOST + LANES], zero[MOST + LANES];
+        store(low + (stop - first), F{}), store(high + (stop - first), F{});
         int64_t begin = start(first), end = begin, place = first % b->count;
-        for (int64_t k = 0; k < stop - first; ++k) {
+        if (even) {
+            magnitudes(x + begin, b->run, stop - first, high);
+            end += (stop - first) * b->run;
+        }
+        for (int64_t k = even ? stop - first : 0; k < stop - first; ++k) {
             const bool is_last = ++place == b->count;
             const int64_t n = is_last ? b->length - (b->count - 1) * b->run : b->run;
             if (rule->both_ends) ends(x + end, n, low + k, high + k);
@@ -200,7 +260,7 @@ void planish_measure_and_cast(const Element* e, const Element* scale, const Rule
         }
         with(*scale, [&](const auto& q) { levels(q, *rule, stop - first, low, high, level, zero); });
         const Scales here{level - first, rule->affine ? zero - first : nullptr, rule->outer, rescale};
-        cast_some(*e, *b, here, x, out, type, width, begin, end);
+        cast_some(*e, *b, here, x, out, type, width, begin, end, back ? begin - end : end - begin);
         if (level_out) memcpy(level_out + first, level, (stop - first) * sizeof(float));
         if (zero_out) memcpy(zero_out + first, zero, (stop - first) * sizeof(float));
     });

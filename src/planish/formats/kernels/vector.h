@@ -35,6 +35,23 @@ template <class V, class T> static INLINE V load(const T* p) {
 }
 template <class V, class T> static INLINE void store(T* p, V v) { memcpy(p, &v, sizeof v); }
 
+// Past the caches, to an address that is a multiple of the vector's size; `streamed` then orders it before what follows.
+#if defined(__AVX512F__)
+constexpr bool STREAMS = true;
+static INLINE void stream(float* p, F v) { _mm512_stream_ps(p, v); }
+#elif defined(__AVX2__)
+constexpr bool STREAMS = true;
+static INLINE void stream(float* p, F v) { _mm256_stream_ps(p, v); }
+#else
+constexpr bool STREAMS = false;
+static INLINE void stream(float* p, F v) { store(p, v); }
+#endif
+static INLINE void streamed() {
+#if defined(__AVX2__)
+    _mm_sfence();
+#endif
+}
+
 static INLINE F select(I mask, F a, F b) { return mask ? a : b; }
 static INLINE F keep(I mask, F x) { return real(bits(x) & mask); }  // x where mask, else 0
 static INLINE F absolute(F x) { return real(bits(x) & 0x7FFFFFFF); }
@@ -135,6 +152,25 @@ static INLINE int32_t across(I v) {
 #else
     int32_t result = v[0];
     for (int i = 1; i < LANES; ++i) result = v[i] > result ? v[i] : result;
+    return result;
+#endif
+}
+
+// The highest of all lanes of each vector, side by side.
+static INLINE I across_each(const I (&v)[LANES]) {
+#if defined(__AVX2__) && !defined(__AVX512F__)
+    const auto pairs = [](I a, I b) INLINE_LAMBDA {
+        const __m256i x = (__m256i)a, y = (__m256i)b;
+        return _mm256_max_epi32(_mm256_unpacklo_epi32(x, y), _mm256_unpackhi_epi32(x, y));
+    };
+    const auto fours = [](__m256i x, __m256i y) INLINE_LAMBDA {
+        return _mm256_max_epi32(_mm256_unpacklo_epi64(x, y), _mm256_unpackhi_epi64(x, y));
+    };
+    const __m256i low = fours(pairs(v[0], v[1]), pairs(v[2], v[3])), high = fours(pairs(v[4], v[5]), pairs(v[6], v[7]));
+    return (I)_mm256_max_epi32(_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31));
+#else
+    I result;
+    for (int i = 0; i < LANES; ++i) result[i] = across(v[i]);
     return result;
 #endif
 }
