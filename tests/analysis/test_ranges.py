@@ -12,7 +12,7 @@ from torch import nn
 from planish.analysis import collect
 from planish.analysis.ranges import BINS
 from planish.errors import DataError, OptionError
-from planish.formats import int4, int8, uint8
+from planish.formats import get, int4, int8, uint8
 from planish.frontends import capture
 from planish.graph import Graph
 
@@ -80,6 +80,12 @@ def test_the_mse_range_beats_the_whole_range(graph: Graph, form: object) -> None
     assert error(*found.mse(form)) <= error(*found.minmax()) * 1.001
     if form is int4:
         assert error(*found.mse(form)) < 0.7 * error(*found.minmax())
+
+
+@pytest.mark.parametrize("text", ["ternary", "int4~mse", "lut4", "uint4-zp~mean"])
+def test_rules_that_need_the_numbers_go_by_the_range(graph: Graph, text: str) -> None:
+    low, high = watch(graph, torch.rand(200, 6)).mse(get(text))
+    assert low < high
 
 
 def test_channels_of_a_convolution_come_before_the_image() -> None:

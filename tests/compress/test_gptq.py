@@ -1,5 +1,6 @@
 """GPTQ in every kind of format: what it gives is the format's own, and no worse than rounding."""
 
+# ruff: noqa: A001
 from __future__ import annotations
 
 import pytest
@@ -9,7 +10,7 @@ from torch import Tensor
 from planish.compress import Quantize
 from planish.compress.gptq import gptq
 from planish.formats import get
-from tests.compress.models import attention, error, items
+from tests.compress.models import error, items, mlp
 
 FORMATS = ["int8@channel0", "uint4@channel0", "int4@g32", "int4@g24*float16", "nvfp4", "mxfp4", "nf4_double", "e4m3",
            "q4_k", "lut4@channel0", "lut3@g32*float16", "lut2@tensor", "int3@channel0&int3@g16", "q5_0"]  # fmt: skip
@@ -52,7 +53,7 @@ def test_a_weight_stored_the_other_way_is_rounded_alike(text: str) -> None:
 
 @pytest.mark.parametrize("text", ["nvfp4", "mxfp4", "nf4_double", "int4@g32", "lut4"])
 def test_a_model_loses_less(text: str) -> None:
-    graph = attention()
+    graph = mlp()
     data = items(graph, 16)
     nearest, small = (Quantize(weights=text, by=by)(graph, data) for by in ("rtn", "gptq"))
     assert error(graph, small) < error(graph, nearest)

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from planish.errors import DataError, OptionError, UnknownName
-from planish.formats import Codebook, Codes, Float, Format, Int, Posit, Pow2, fixed, get, group
+from planish.formats import Codebook, Codes, Float, Format, Int, Lut, Posit, Pow2, fixed, get, group
 
 ONES, ROW = torch.ones(4, 33), torch.ones(3)
 
@@ -28,6 +28,7 @@ CASES: dict[str, tuple[Callable[[], object], type, str, str]] = {
     "codebook NaN": (lambda: Codebook((0.0, float("nan"))), OptionError, "values", "finite"),
     "codebook not float32": (lambda: Codebook((0.0, 0.1)), OptionError, "values", "float32"),
     "codebook too long": (lambda: Codebook(tuple(map(float, range(300)))), OptionError, "values", "2 to 256"),
+    "a learned codebook too long": (lambda: Lut(9), OptionError, "bits", "1 to 8"),
     "fixed point of no bits": (lambda: fixed(0, 0, signed=False), OptionError, "bits", "1 to 32"),
     # fields
     "an element that is text": (lambda: Format("int8"), OptionError, "element", "Int, Float"),  # type: ignore[arg-type]
@@ -52,6 +53,11 @@ CASES: dict[str, tuple[Callable[[], object], type, str, str]] = {
     "a dynamic residual": (lambda: get("int8&int8~dynamic"), OptionError, "residual", "outer"),
     "a residual in a scale": (lambda: get("int8*(float16&float16)"), OptionError, "scale", "one level"),
     "too many levels": (lambda: get("int32*none&int32*none"), OptionError, "residual", "62 bits"),
+    "a learned codebook of nothing": (lambda: get("lut4*none"), OptionError, "scale", "float32"),
+    "a learned codebook of one sign": (lambda: get("lut4*e8m0"), OptionError, "scale", "float32"),
+    "a learned codebook with an offset": (lambda: get("lut4-(float16)"), OptionError, "offset", "offset=None"),
+    "a learned codebook by the floor rule": (lambda: get("lut4~floor"), OptionError, "rule", "'absmax' or 'mse'"),
+    "scales in a learned codebook": (lambda: get("int8*lut4"), OptionError, "scale", "float16"),
     # blocks
     "an empty block": (lambda: group(0), OptionError, "sizes", "1 number or more"),
     "an axis too far": (lambda: get("int8@channel4").parameters(ONES), OptionError, "block", "does not fit"),
@@ -81,6 +87,10 @@ CASES: dict[str, tuple[Callable[[], object], type, str, str]] = {
     "no parameters": (lambda: get("int8").cast(ROW, ()), OptionError, "parameters", "(scale)"),
     "a missing zero point": (lambda: get("uint8").cast(ROW, (ROW[0],)), OptionError, "parameters", "zero_point"),
     "scales of another shape": (lambda: get("int8@channel0").cast(ONES, (ROW,)), OptionError, "parameters", "blocks"),
+    "codebooks of another shape": (
+        lambda: get("lut2@channel0").cast(ONES, (torch.ones(3, 4),)), OptionError, "parameters", "blocks",
+    ),
+    "k-means without a tensor": (lambda: get("lut4").parameters(low=ROW, high=ROW), OptionError, "rule", "(x)"),
     "neither tensor nor range": (lambda: get("int8").parameters(), OptionError, "parameters", "low and high"),
     "a search without a tensor": (lambda: get("int8~mse").parameters(low=ROW, high=ROW), OptionError, "rule", "(x)"),
     "a mean without a tensor": (lambda: get("binary").parameters(low=ROW, high=ROW), OptionError, "rule", "(x)"),

@@ -1,6 +1,6 @@
-"""The same format with everything that blocks share written out for each number, so that a tensor can be cut anywhere."""
+"""The same format with what blocks share written out for each number, so that a tensor can be cut anywhere."""
 
-# ruff: noqa: A002  (`format` is the word for it everywhere else)
+# ruff: noqa: A001, A002  (`format` is the word for it everywhere else)
 from __future__ import annotations
 
 from collections.abc import Sequence
