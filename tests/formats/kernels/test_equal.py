@@ -103,6 +103,23 @@ def test_threads_change_nothing(name: str) -> None:
         torch.set_num_threads(threads)
 
 
+@pytest.mark.parametrize("name", ["int8", "int8@channel1", "mxfp4~dynamic", "nvfp4~dynamic", "nf4@g64", "int4@g7"])
+@pytest.mark.parametrize("first", [0, 1])
+def test_large_results_equal_torch(name: str, first: int) -> None:
+    """Above 8 MiB results go past the caches, where memory begins at a multiple of the vectors' size."""
+    format, x, threads = get(name), numbers(1400, 1512), torch.get_num_threads()
+    out = torch.empty(x.numel() + first)[first:].view_as(x)
+    with torch_only():
+        given = format.parameters(x)
+        expected = format.cast(x, given)
+    try:
+        for count in (1, 2):
+            torch.set_num_threads(count)
+            assert same(format.cast(x, given, out=out), expected)
+    finally:
+        torch.set_num_threads(threads)
+
+
 @pytest.mark.parametrize("name", ["int8", "int8@channel1", "mxfp4", "nf4@g64", "q4_1", "binary2"])
 def test_out(name: str) -> None:
     format, x = get(name), numbers(6, 64)
