@@ -59,5 +59,6 @@ def _each(values: Tensor, block: Block, shape: Sequence[int]) -> Tensor:
 def _codebooks(codebooks: Tensor, block: Block, shape: Sequence[int]) -> Tensor:
     if codebooks.dim() == 1:
         return codebooks.expand(*shape, -1)
-    where = torch.arange(codebooks.shape[:-1].numel(), dtype=torch.float64).reshape(codebooks.shape[:-1])
+    count = codebooks.shape[:-1].numel()
+    where = torch.arange(count, dtype=torch.float64, device=codebooks.device).reshape(codebooks.shape[:-1])
     return codebooks.flatten(0, -2)[_each(where, block, shape).long()]
