@@ -94,10 +94,10 @@ class Problem:
         return [self.feed(minilm.encode([row.text], 128)) for row in sentences.split("calibration")[:count]]
 
     def rows(self, split: sentences.Split, count: int) -> list[Feed]:
-        """`count` rows of a split, in calls of the timed batch and shape."""
+        """`count` rows of a split, in whole calls of the timed batch and shape."""
         if not self.is_text:
             return self._images(split, self.batch)[: max(1, count // self.batch)]
-        texts = [row.text for row in sentences.split(split)[:count]]
+        texts = [row.text for row in sentences.split(split)[: count - count % self.batch]]  # sizes may be fixed
         length = 128 if self.shape == "128" else None
         parts = [texts[start : start + self.batch] for start in range(0, len(texts), self.batch)]
         return [self.feed(minilm.encode(part, length)) for part in parts]
