@@ -84,7 +84,7 @@ def _codebooks(format: Format, low: Tensor, high: Tensor, x: Tensor | None) -> P
     raw = fit_codebooks(x, low, high, format.block or TENSOR, format.element.count)
     above = scale._measure(raw)
     level = scale._grid(raw if above else raw.clamp(scale.element.minimum, scale.element.maximum), above)
-    return level, *above
+    return level.masked_fill(level.isnan(), torch.nan), *above  # of one sign, since codes show it
 
 
 def _least_error(format: Format, low: Tensor, high: Tensor, x: Tensor) -> Parameters:
