@@ -4,6 +4,7 @@ Parameters are measured by the definition; what runs over all the numbers (divid
 is one kernel. It also runs in Triton's interpreter (`TRITON_INTERPRET=1`), on tensors of the CPU.
 """
 
+# pyright: reportArgumentType=false, reportOperatorIssue=false
 # ruff: noqa: A002, N803, SIM108, SIM109  (`format` is the word for it everywhere else; Triton compiles this code)
 from __future__ import annotations
 
@@ -12,8 +13,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import torch
-import triton  # pyright: ignore[reportMissingImports]
-import triton.language as tl  # pyright: ignore[reportMissingImports]
+import triton
+import triton.language as tl
 from torch import Tensor
 
 from planish.errors import OptionError
