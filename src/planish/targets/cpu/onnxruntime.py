@@ -13,7 +13,7 @@ import onnx
 import torch
 from torch import Tensor
 
-from planish.errors import EngineError, MissingExtra
+from planish.errors import EngineError, MissingExtra, UserError
 from planish.graph import Graph
 from planish.targets.base import Unsupported
 from planish.targets.cpu.builder import Dialect
@@ -98,7 +98,11 @@ class OnnxRuntimeModel:
             session = self._start(Path(folder))
             for _ in range(3):
                 self._run(session, inputs)
-            events = json.loads(Path(session.end_profiling()).read_text())
+            try:
+                events = json.loads(Path(session.end_profiling()).read_text())
+            except (OSError, json.JSONDecodeError) as error:  # ONNX Runtime does not tell that a disk is full
+                hint = "free space for temporary files, or set TMPDIR to another folder"
+                raise UserError("the profile of ONNX Runtime was not written whole", folder, hint) from error
         times: dict[str, float] = defaultdict(float)
         for event in events:
             if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
