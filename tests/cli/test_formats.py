@@ -13,8 +13,8 @@ from planish.formats import FORMATS
 
 
 def run(capsys, monkeypatch, *words: str) -> str:
-    """What the command prints, in a terminal of 200 columns."""
-    monkeypatch.setenv("COLUMNS", "200")
+    """What the command prints, in a wide terminal."""
+    monkeypatch.setenv("COLUMNS", "400")
     with pytest.raises(SystemExit) as caught:
         main(["formats", *words])
     out = capsys.readouterr()
