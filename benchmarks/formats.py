@@ -28,7 +28,7 @@ from rich.table import Table
 from torch import Tensor
 
 from planish.formats import get
-from planish.formats.kernels.library import library
+from planish.formats.kernels.compiled import library
 from planish.record import environment
 
 SIDE = 4096

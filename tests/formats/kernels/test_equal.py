@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from planish.errors import OptionError
 from planish.formats import FORMATS, Float, Format, Int, Pow2, get, group, kernels
-from planish.formats.kernels.library import FLAGS, load
+from planish.formats.kernels.compiled import FLAGS, load
 from tests.formats.contract import numbers, same
 from tests.formats.kernels.same import differences, torch_only
 from tests.support import require_tool
@@ -45,7 +45,7 @@ def test_portable_path_equals_torch(name: str, monkeypatch: pytest.MonkeyPatch) 
     kernels._cpu.cache_clear()
     kernel = kernels.for_(get(name), torch.ones(3))
     assert kernel is not None
-    assert kernel.library is portable
+    assert kernel.compiled is portable
     try:
         assert differences(get(name)) == []
         for rounding in ("away", "down", "up"):

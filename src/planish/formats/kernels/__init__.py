@@ -19,9 +19,9 @@ from torch.nn import Parameter
 
 from planish.formats.block import Block
 from planish.formats.element import Element
+from planish.formats.kernels.compiled import library
 from planish.formats.kernels.cpu import CpuKernel, fitting, run_ranges
 from planish.formats.kernels.describe import arrange, element_struct
-from planish.formats.kernels.library import library
 from planish.formats.scaling import ranges as torch_ranges
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@
 #include <thread>
 #include <vector>
 
-struct Blocks {  // a contiguous tensor as rows, each cut into runs of numbers that share a scale; mirrored in library.py
+struct Blocks {  // a contiguous tensor as rows, each cut into runs of numbers that share a scale; mirrored in compiled.py
     int64_t rows, length, run, count;     // count runs a row, the last one possibly shorter
     int64_t outer;                        // axes before the row, or -1: the scales of row r start at r * count
     int64_t size[8], step[8], stride[8];  // of each such axis: its length, a block's length, the stride of the scales
@@ -22,7 +22,7 @@ struct Blocks {  // a contiguous tensor as rows, each cut into runs of numbers t
     }
 };
 
-struct Scales {  // mirrored in library.py; the scale of run k is scale[k] * outer
+struct Scales {  // mirrored in compiled.py; the scale of run k is scale[k] * outer
     const float *scale, *zero;
     float outer;
     int32_t rescale;  // whether numbers are multiplied by the scale at the end

@@ -47,7 +47,7 @@ class CpuKernel:
     """The kernels of one format. Tensors are float32, bfloat16 or float16, strided, not empty, and on the CPU."""
 
     def __init__(self, library: ctypes.CDLL, format: Format, element: ElementStruct) -> None:
-        self.library, self.format, self.element = library, format, element
+        self.compiled, self.format, self.element = library, format, element
         self.block = format.block or TENSOR
         self.both_ends = format.is_affine or format.element.minimum >= 0
         self.scale_element, self.rule = self._rule()
@@ -106,7 +106,7 @@ class CpuKernel:
         codes = (codes if codes.dtype in TYPES else codes.int()).contiguous()
         blocks, scales = self._scales(given, self._arrangement(codes), tuple(codes.shape), True)
         out = torch.empty(codes.shape)
-        self.library.planish_decode(
+        self.compiled.planish_decode(
             ctypes.byref(blocks),
             ctypes.byref(scales),
             codes.data_ptr(),
@@ -161,7 +161,7 @@ class CpuKernel:
             rule.outer = outer
         level = None if rescale else torch.empty(arrangement.shape)
         zero = None if rescale or not self.format.is_affine else torch.empty(arrangement.shape)
-        self.library.planish_measure_and_cast(
+        self.compiled.planish_measure_and_cast(
             ctypes.byref(self.element),
             ctypes.byref(cast(ElementStruct, scale_element)),
             ctypes.byref(rule),
@@ -191,7 +191,7 @@ class CpuKernel:
         back: bool = False,
     ) -> None:
         blocks, scales = self._scales(given, arrangement, tuple(x.shape), rescale)
-        self.library.planish_cast(
+        self.compiled.planish_cast(
             ctypes.byref(self.element),
             ctypes.byref(blocks),
             ctypes.byref(scales),
@@ -263,7 +263,7 @@ class CpuKernel:
             return 1.0, ()
         low, high = (
             end.clamp(-_LARGEST, _LARGEST)
-            for end in run_ranges(self.library, x, one_run(x.numel()), (), self.both_ends)
+            for end in run_ranges(self.compiled, x, one_run(x.numel()), (), self.both_ends)
         )
         raw = raw_scale(low, high, self.format.element, rule, False).float()
         rest = replace(scale, rounding=_BY_RANGE[rule] or scale.rounding)._measure(raw)

@@ -1,5 +1,5 @@
 // Number formats at the speed of memory: cast, encode and decode a float32 tensor in one pass over it.
-// Called through ctypes (library.py). Results equal the torch definition bit for bit, with any number of threads.
+// Called through ctypes (compiled.py). Results equal the torch definition bit for bit, with any number of threads.
 #include "blocks.h"
 #include "elements.h"
 #include "packing.h"
@@ -7,7 +7,7 @@
 #include <cfloat>
 #include <type_traits>
 
-struct Rule {  // how a scale follows from its run: scaling.py; mirrored in library.py
+struct Rule {  // how a scale follows from its run: scaling.py; mirrored in compiled.py
     float divisor, smallest, largest, outer;
     int32_t both_ends, affine, zero_is_one;
     float lowest, zero_low, zero_high;

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import logging
 import os
 import subprocess
@@ -12,15 +11,14 @@ from pathlib import Path
 import pytest
 
 from planish.errors import EngineError
+from planish.formats.kernels import compiled, library
 from tests.support import require_tool
 
-NAME = "planish.formats.kernels.library"
-library = importlib.import_module(NAME)  # the package has a function of that name
-BUILD = f"""
-import importlib, sys
-library = importlib.import_module("{NAME}")
-library.SOURCES = ("packing.cpp",)
-print(library.build(sys.argv[1], library.FLAGS))
+BUILD = """
+import sys
+from planish.formats.kernels import compiled
+compiled.SOURCES = ("packing.cpp",)
+print(compiled.build(sys.argv[1], compiled.FLAGS))
 """
 
 
@@ -28,7 +26,7 @@ print(library.build(sys.argv[1], library.FLAGS))
 def cache_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A cache of its own, and the smaller source, which compiles in a second."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    monkeypatch.setattr(library, "SOURCES", ("packing.cpp",))
+    monkeypatch.setattr(compiled, "SOURCES", ("packing.cpp",))
     return tmp_path / "planish" / "kernels"
 
 
@@ -43,19 +41,19 @@ def program(folder: Path, text: str) -> str:
 def test_no_compiler_means_no_library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("CXX", raising=False)
-    assert library.find_compiler() is None
-    assert library.load.__wrapped__(("-O0",)) is None
+    assert compiled.find_compiler() is None
+    assert compiled.load.__wrapped__(("-O0",)) is None
 
 
 def test_off_means_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLANISH_KERNELS", "off")
-    assert library.library.__wrapped__() is None
+    assert library.__wrapped__() is None
 
 
 def test_cxx_comes_first(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mine = program(tmp_path, "exit 0\n")
     monkeypatch.setenv("CXX", mine)
-    assert library.find_compiler() == mine
+    assert compiled.find_compiler() == mine
 
 
 def test_a_broken_toolchain_is_reported_once_and_counts_as_none(
@@ -63,23 +61,23 @@ def test_a_broken_toolchain_is_reported_once_and_counts_as_none(
 ) -> None:
     broken = program(tmp_path, "echo no linker >&2; exit 1\n")
     with caplog.at_level(logging.WARNING, "planish"):
-        assert library.build(broken, library.FLAGS) is None
+        assert compiled.build(broken, compiled.FLAGS) is None
     assert [record.getMessage().endswith("computed by torch: no linker") for record in caplog.records] == [True]
 
 
 def test_a_compiler_that_refuses_our_source_is_an_error(tmp_path: Path, cache_folder: Path) -> None:
     picky = program(tmp_path, 'case "$*" in *packing.cpp*) echo our fault >&2; exit 1;; esac\nexit 0\n')
     with pytest.raises(EngineError, match="our fault"):
-        library.build(picky, library.FLAGS)
+        compiled.build(picky, compiled.FLAGS)
     assert list(cache_folder.iterdir()) == []
 
 
 def test_a_library_is_compiled_once(cache_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     compiler = require_tool("g++", "clang++", "c++")
-    file = library.build(compiler, library.FLAGS)
+    file = compiled.build(compiler, compiled.FLAGS)
     assert file is not None
-    monkeypatch.setattr(library, "_compile", lambda *_: pytest.fail("compiled again"))
-    assert library.build(compiler, library.FLAGS) == file
+    monkeypatch.setattr(compiled, "_compile", lambda *_: pytest.fail("compiled again"))
+    assert compiled.build(compiler, compiled.FLAGS) == file
     assert list(cache_folder.iterdir()) == [file]
 
 
@@ -96,7 +94,7 @@ def test_two_processes_may_compile_at_once(cache_folder: Path) -> None:
 def test_a_folder_that_cannot_be_written_is_replaced(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
-    folder = library._folder()
+    folder = compiled._folder()
     assert folder.name.startswith("planish-kernels-")
     folder.rmdir()
 
@@ -105,8 +103,10 @@ def test_a_folder_that_cannot_be_written_is_replaced(tmp_path: Path, monkeypatch
 def test_the_avx512_path_compiles(source: str) -> None:
     """This needs no such processor: only the types are checked."""
     compiler = require_tool("g++", "clang++")
-    if library.NATIVE != "-march=native":
+    if compiled.NATIVE != "-march=native":
         pytest.skip("not an x86-64 processor")
     flags = ["-std=c++17", "-fsyntax-only", "-mavx2", "-mavx512f", "-mavx512bw", "-mavx512vl", "-mavx512dq"]
-    done = subprocess.run([compiler, *flags, str(library.FOLDER / source)], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        [compiler, *flags, str(compiled.FOLDER / source)], capture_output=True, text=True, check=False
+    )
     assert done.returncode == 0, done.stderr[-2000:]
