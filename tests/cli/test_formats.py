@@ -6,15 +6,18 @@ import ml_dtypes
 import numpy as np
 import pytest
 import torch
+from rich.console import Console
 from safetensors.torch import save_file
 
 from planish.cli import main
+from planish.cli.console import console
 from planish.formats import FORMATS
 
 
 def run(capsys, monkeypatch, *words: str) -> str:
     """What the command prints, in a wide terminal."""
     monkeypatch.setenv("COLUMNS", "400")
+    monkeypatch.setitem(vars(console), "rich", Console(highlight=False))
     with pytest.raises(SystemExit) as caught:
         main(["formats", *words])
     out = capsys.readouterr()
@@ -77,6 +80,7 @@ def test_compare_on_files_and_models(capsys, monkeypatch, tmp_path):
     by_file = run(capsys, monkeypatch, "compare", "int4", "--on", str(tmp_path / "x.npy"))
     by_name = run(capsys, monkeypatch, "compare", "int4", "--on", f"{tmp_path / 'x.safetensors'}:fc.weight")
     assert "256 numbers" in by_file
+    assert f"{tmp_path / 'x.safetensors'}:fc.weight (8 × 32)" in by_name
     assert by_file.splitlines()[2] == by_name.splitlines()[2]
     assert "numbers of mlp:" in run(capsys, monkeypatch, "compare", "int4", "--on", "mlp:layers.0")
 

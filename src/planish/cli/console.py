@@ -29,9 +29,9 @@ class Screen:
 
         return Console(highlight=False, **self._options)
 
-    def print(self, *objects: Any, style: str | None = None, markup: bool = True) -> None:
-        """Print anything that rich can."""
-        self.rich.print(*objects, style=style, markup=markup)
+    def print(self, *objects: Any, style: str | None = None, markup: bool = True, whole: bool = False) -> None:
+        """Print anything that rich can; `whole` keeps a line in one piece, so that a path in it can be copied."""
+        self.rich.print(*objects, style=style, markup=markup, soft_wrap=whole or None)
 
 
 console = Screen()

@@ -165,7 +165,7 @@ def compare(
         shares = [f"{share:.2%}" if share else "" for share in (found.saturated, found.vanished)]
         figures = [f"{bits_per_value(forms[name]):.4g}", sqnr, f"{found.rms:.3g}", f"{found.largest:.3g}", ulps]
         rows.append([name, *figures, *shares])
-    console.print(escape(told), style="dim")
+    console.print(escape(told), style="dim", whole=True)
     heads = ["format", "bits", "SQNR dB", "rms", "largest", "ulps", "beyond", "to zero"]
     console.print(table(heads, rows, right=range(1, 8)))
     console.print()
