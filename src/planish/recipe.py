@@ -130,8 +130,9 @@ class Recipe:
             PlanishError: As the pass raised it, with the step it was in.
         """
         known = [place for place in range(len(self.steps)) if kept and kept.has(place)]
-        if kept and known:
-            graph = kept.load(known[-1])
+        origin = graph.origin or graph
+        graph = kept.load(known[-1]) if kept and known else graph
+        graph = graph.replace(origin=origin)
         for place, step in list(enumerate(self.steps))[known[-1] + 1 if known else 0 :]:
             with _Step(place, step):
                 graph = step(graph, data, progress and _share(progress, place, len(self.steps), step))

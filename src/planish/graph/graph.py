@@ -44,6 +44,7 @@ class Graph:
         dynamic: `{input name: {axis: size name}}`, as given to `capture`.
         symbols: torch's name of a dynamic size -> the user's.
         training_refusal: Why the graph cannot train; None if it can.
+        origin: The graph that a recipe started from, which recovery learns from; not saved.
     """
 
     fx: fx.Graph
@@ -54,6 +55,7 @@ class Graph:
     dynamic: Mapping[str, Any] = field(default_factory=dict)
     symbols: Mapping[str, str] = field(default_factory=dict)
     training_refusal: PlanishError | None = field(default_factory=lambda: EVALUATION_ONLY)
+    origin: Graph | None = None
 
     @property
     def nodes(self) -> tuple[Node, ...]:
