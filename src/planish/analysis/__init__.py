@@ -7,6 +7,7 @@ from planish.analysis.profile import Profile, profile
 from planish.analysis.ranges import Ranges, collect
 from planish.analysis.roofline import roofline_time
 from planish.analysis.sensitivity import Sensitivity, sensitivity
+from planish.analysis.weights import Weight, weights
 from planish.analysis.work import NodeCost, Work
 
 __all__ = [
@@ -17,6 +18,7 @@ __all__ = [
     "Profile",
     "Ranges",
     "Sensitivity",
+    "Weight",
     "Work",
     "analyze",
     "collect",
@@ -25,4 +27,5 @@ __all__ = [
     "profile",
     "roofline_time",
     "sensitivity",
+    "weights",
 ]
