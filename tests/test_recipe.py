@@ -80,7 +80,8 @@ def test_ready_recipes_apply(file):
     assert recipe.name == file.stem
     assert Recipe.from_data(recipe.to_data()) == recipe
     plan = recipe.plan(graph)
-    assert plan.bytes_after < 0.4 * plan.bytes_before
+    assert plan.after[0] < 0.4 * plan.before[0]
+    assert plan.after[1] == plan.before[1]
     small = recipe(graph, [((x,), {}) for x in inputs])
     cosine = nn.functional.cosine_similarity(small(inputs[0]), graph(inputs[0]), dim=-1).mean()
     assert cosine > (0.99 if "4" in file.stem else 0.999)
@@ -92,7 +93,14 @@ def test_plan_prints_every_tensor(graph):
     assert "2. quantize" in text
     assert "weight to int8@channel0" in text
     assert "2,048 B -> 640 B" in text
-    assert text.endswith("in total 3,072 B -> 928 B")
+    assert "0.weight  32 × 16  int8@channel0, 10 bits" in text
+    assert text.endswith("in total 3,072 B -> 928 B of weights, 3,072 -> 3,072 MACs")
+
+
+def test_a_plan_follows_the_passes_before_it(graph):
+    recipe = Recipe(Quantize("int8"), Quantize("int4"))
+    with pytest.raises(OptionError, match=r"(?s)quantized already.*step 2 \(quantize\)"):
+        recipe.plan(graph)
 
 
 def test_errors_name_the_step(graph):

@@ -26,6 +26,7 @@ from typing import Any, Protocol
 import tomli_w
 
 from planish import config
+from planish.analysis import Weight, analyze, weights
 from planish.errors import OptionError, PlanishError
 from planish.graph import Data, Graph, Pass, Progress, Step
 from planish.registry import Registry
@@ -44,23 +45,19 @@ passes = Registry(
 
 @dataclass(frozen=True)
 class Plan:
-    """What each pass of a recipe would touch; prints as a table.
+    """What each pass of a recipe would touch, and what the weights would be in the end; prints as tables.
 
     Attributes:
         steps: For each pass its name and its steps.
+        weights: Each weight afterwards: format, zeros, rank, bytes.
+        before: Bytes of all weights, and multiply-accumulates at the example's sizes, now.
+        after: The same afterwards.
     """
 
     steps: tuple[tuple[str, tuple[Step, ...]], ...]
-
-    @property
-    def bytes_before(self) -> int:
-        """Bytes now of the tensors that would change their size."""
-        return sum(step.bytes_before for _, steps in self.steps for step in steps)
-
-    @property
-    def bytes_after(self) -> int:
-        """Bytes of the same tensors afterwards."""
-        return sum(step.bytes_after for _, steps in self.steps for step in steps)
+    weights: tuple[Weight, ...] = ()
+    before: tuple[int, int] = (0, 0)
+    after: tuple[int, int] = (0, 0)
 
     def __str__(self) -> str:
         lines = []
@@ -69,8 +66,13 @@ class Plan:
             rows = [(step.path or step.node, step.action, _sizes(step)) for step in steps]
             widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
             lines += [f"   {path:{widths[0]}}  {action:{widths[1]}}  {size}".rstrip() for path, action, size in rows]
-        if self.bytes_before:
-            lines.append(f"in total {self.bytes_before:,} B -> {self.bytes_after:,} B")
+        if self.weights:
+            lines.append("afterwards")
+            rows = [(weight.name, " × ".join(map(str, weight.shape)), str(weight)) for weight in self.weights]
+            widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+            lines += [f"   {name:{widths[0]}}  {shape:{widths[1]}}  {what}" for name, shape, what in rows]
+            (bytes_, macs), (fewer, left) = self.before, self.after
+            lines.append(f"in total {bytes_:,} B -> {fewer:,} B of weights, {macs:,} -> {left:,} MACs")
         return "\n".join(lines)
 
 
@@ -143,16 +145,17 @@ class Recipe:
         return graph
 
     def plan(self, graph: Graph) -> Plan:
-        """What each pass would touch in `graph` as it is now, nothing being touched.
+        """What each pass would touch after those before it, `graph` itself being left alone.
 
         Raises:
-            OptionError: A pass would touch nothing; names the step.
+            OptionError: A pass would touch nothing, or cannot follow the ones before it; names the step.
         """
-        planned = []
+        planned, now = [], graph
         for place, step in enumerate(self.steps):
             with _Step(place, step):
-                planned.append((name_of(step), tuple(step.plan(graph))))
-        return Plan(tuple(planned))
+                planned.append((name_of(step), tuple(step.plan(now))))
+                now = step.draft(now)
+        return Plan(tuple(planned), tuple(weights(now)), _cost(graph), _cost(now))
 
     def to_data(self) -> dict[str, Any]:
         """The recipe as plain data."""
@@ -223,6 +226,10 @@ class Recipe:
 
     def __repr__(self) -> str:
         return f"Recipe({', '.join(map(repr, self.steps))})"
+
+
+def _cost(graph: Graph) -> tuple[int, int]:
+    return sum(weight.nbytes for weight in weights(graph)), round(analyze(graph).total.macs)
 
 
 def name_of(step: Pass) -> str:

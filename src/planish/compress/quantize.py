@@ -108,6 +108,10 @@ class Quantize(Pass):
             return self._quantized(graph, layers, data, progress)
         return exclude.fewest(self._quantized, graph, layers, data, self.metric, self.max_drop, progress)
 
+    def draft(self, graph: Graph) -> Graph:
+        """The graph with its casts, ranges and rounding aside; with `max_drop`, as if every layer could stay."""
+        return self._structure(graph, self._layers(graph))[0]
+
     def _layers(self, graph: Graph) -> list[Node]:
         layers = weighted(graph, self.where) if self.weights or self.activations else []
         return [node for node in layers if not self._is_done(node)] or self._nothing_left(layers)
@@ -173,7 +177,8 @@ class Quantize(Pass):
             )
         return found
 
-    def _quantized(self, graph: Graph, layers: list[Node], data: Data | None, progress: Progress) -> Graph:
+    def _structure(self, graph: Graph, layers: list[Node]) -> tuple[Graph, set[str]]:
+        """The graph with casts, and the names of those whose range is still to be found."""
         edit = graph.edit()
         for node in layers:
             self._cast_weight(edit, node)
@@ -186,14 +191,17 @@ class Quantize(Pass):
                 if not _is_cast(operand):
                     stem = f"{node.path or node.name}.{operand.name}"
                     static += self._cast_input(edit, operand, (node,), stem, self._product_format())
-        result = edit.done()
+        return edit.done(), set(static)
+
+    def _quantized(self, graph: Graph, layers: list[Node], data: Data | None, progress: Progress) -> Graph:
+        result, static = self._structure(graph, layers)
         rounded = {node.name for node in layers if self.by == "gptq" and gptq.applies(result.node(node.name))}
         nearest = [result.node(node.name) for node in layers if node.name not in rounded]
         for node in {node.weight: node for node in nearest if self._in_pairs(node)}.values():  # tied weights once
             pairs.round_weight(result, node)
         corrected = {node.name for node in layers if self.correct_bias and bias.applies(result.node(node.name))}
         if static or rounded or corrected:
-            self._calibrate(result, data, set(static), rounded, corrected, progress)
+            self._calibrate(result, data, static, rounded, corrected, progress)
         return result
 
     def _cast_weight(self, edit: Editor, layer: Node) -> None:

@@ -57,6 +57,13 @@ class Pass(ABC):
             OptionError: It would touch nothing because a selector matches nothing.
         """
 
+    def draft(self, graph: Graph) -> Graph:
+        """The graph as it would look afterwards, values aside: what the plan of the next pass starts from.
+
+        A pass that changes no operation and no shape has nothing to draft.
+        """
+        return graph
+
     @abstractmethod
     def apply(self, graph: Graph, data: Data | None, progress: Progress) -> Graph:
         """The changed graph. Called by `__call__` only."""
