@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from planish.analysis import analyze as analyze
+    from planish.analysis import compare as compare
     from planish.analysis import sensitivity as sensitivity
     from planish.flow.verbs import build as build
     from planish.flow.verbs import load as load
@@ -38,6 +39,7 @@ _HOMES = {
     "analyze": "planish.analysis",
     "build": "planish.flow.verbs",
     "capture": "planish.frontends",
+    "compare": "planish.analysis",
     "dtype": "planish.graph",
     "load": "planish.flow.verbs",
     "ops": "planish.graph",

@@ -14,6 +14,7 @@ from planish.errors import DataError, OptionError
 from planish.formats import Format, get, int4, int8
 from planish.frontends import capture
 from planish.graph import ROLES, Data, Graph, ops
+from planish.metrics import read_tensor
 from planish.record import Measurement
 from tests.frontends.families import FAMILIES
 
@@ -189,4 +190,18 @@ def test_compare_finds_where_the_loss_comes_from(graph: Graph, data: Data) -> No
     assert 5 < by_name["linear_2"].sqnr < 40
     assert found.steepest.node == "linear_2"
     assert by_name[graph.outputs[0].name].sqnr < 60
-    assert {row.name for row in found.measurements()} == {"node_sqnr"}
+    *nodes, cosine = found.measurements()
+    assert {row.name for row in nodes} == {"node_sqnr"}
+    rows = [(read_tensor(graph(*item[0])), read_tensor(changed(*item[0]))) for item in data]
+    by_hand = [torch.nn.functional.cosine_similarity(a.flatten(1), b.flatten(1)) for a, b in rows]
+    assert (cosine.name, cosine.subject) == ("mean_cosine", "changed")
+    assert cosine.value == pytest.approx(float(torch.cat(by_hand).double().mean()), abs=1e-6)
+    assert "linear_2" in found.table().caption
+
+
+def test_compare_scores_both_by_a_metric_of_ones_own(graph: Graph, data: Data) -> None:
+    targeted = [(*item[:2], read_tensor(graph(*item[0])) + 1) for item in data]
+    found = compare(graph, cast_one(graph, "linear_2", int4, None), targeted, metrics=["mse"])
+    assert [row.subject for row in found.metrics] == ["original", "changed"]
+    assert found.metrics[0].value == pytest.approx(1)
+    assert found.metrics[1].value != found.metrics[0].value

@@ -1,9 +1,9 @@
-"""Where two versions of a model begin to differ: signal to noise at every node that both have."""
+"""Where two versions of a model begin to differ: signal to noise at every node that both have, and at the output."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 from rich.table import Table
@@ -13,6 +13,8 @@ from planish.analysis.execute import Executor, ItemCall, calls
 from planish.analysis.noise import Noise
 from planish.errors import OptionError
 from planish.graph import Data, Graph, Progress
+from planish.metrics import FIDELITY, Metric, with_reference
+from planish.metrics import get as get_metric
 from planish.record import Measurement
 
 
@@ -29,9 +31,15 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """The differences at all common nodes, in execution order."""
+    """The differences at all common nodes, in execution order.
+
+    Attributes:
+        differences: One for each node.
+        metrics: What the two graphs score; a fidelity metric has a row for the changed one only.
+    """
 
     differences: tuple[Difference, ...]
+    metrics: tuple[Measurement, ...] = ()
 
     @property
     def steepest(self) -> Difference:
@@ -40,8 +48,8 @@ class Comparison:
         return min(zip(self.differences, before, strict=False), key=lambda pair: pair[0].sqnr - pair[1])[0]
 
     def measurements(self) -> list[Measurement]:
-        """One row `node_sqnr` for each node."""
-        return [
+        """One row `node_sqnr` for each node, then those of the metrics."""
+        rows = [
             Measurement(
                 "node_sqnr",
                 d.sqnr,
@@ -52,6 +60,7 @@ class Comparison:
             )
             for d in self.differences
         ]
+        return [*rows, *self.metrics]
 
     def table(self) -> Table:
         """Nodes down, in execution order."""
@@ -59,16 +68,25 @@ class Comparison:
         table.add_column("dB", justify="right")
         for d in self.differences:
             table.add_row(d.node, d.op, d.path, f"{d.sqnr:.1f}")
+        scores = [f"{row.name} {row.value:.4g} ({row.subject})" for row in self.metrics]
+        table.caption = "; ".join([*scores, f"most is lost at {self.steepest.node}"])
         return table
 
 
-def compare(original: Graph, changed: Graph, data: Data, progress: Progress | None = None) -> Comparison:
+def compare(
+    original: Graph,
+    changed: Graph,
+    data: Data,
+    metrics: Sequence[str | Metric] = ("mean_cosine",),
+    progress: Progress | None = None,
+) -> Comparison:
     """Run both graphs side by side and compare every node that has the same name and shape in both.
 
     Args:
         original: The reference.
         changed: A version of it made by passes, which keep the names of what they do not replace.
-        data: Re-iterable `(args, kwargs)`.
+        data: Re-iterable `(args, kwargs)`, with a target where a metric reads one.
+        metrics: What to score both by; fidelity metrics compare the changed graph's answers with the original's.
         progress: Called after each item.
 
     Raises:
@@ -86,10 +104,19 @@ def compare(original: Graph, changed: Graph, data: Data, progress: Progress | No
         _add(noises, _values(left, call), _values(right, call))
         if progress is not None:
             progress(index + 1, len(items), "comparison")
+    scores = [row for metric in metrics for row in _scores(metric, original, changed, data)]
     nodes = {name: original.node(name) for name in names if noises[name].signal or noises[name].noise}
     return Comparison(
-        tuple(Difference(n.name, n.op, n.path, n.module_type, noises[n.name].sqnr) for n in nodes.values())
+        tuple(Difference(n.name, n.op, n.path, n.module_type, noises[n.name].sqnr) for n in nodes.values()),
+        tuple(scores),
     )
+
+
+def _scores(metric: str | Metric, original: Graph, changed: Graph, data: Data) -> list[Measurement]:
+    judge = get_metric(metric)
+    if isinstance(metric, str) and metric in FIDELITY:
+        return [replace(judge(changed, with_reference(original, data)), subject="changed")]
+    return [replace(judge(graph, data), subject=name) for name, graph in (("original", original), ("changed", changed))]
 
 
 def _values(executor: Executor, call: ItemCall) -> Iterator[tuple[fx.Node, Any]]:
