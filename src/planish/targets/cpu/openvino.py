@@ -13,7 +13,7 @@ from torch import Tensor
 from planish.errors import EngineError, MissingExtra
 from planish.formats import Format
 from planish.formats.integer import Int
-from planish.graph import Graph
+from planish.graph import FAMILIES, Graph
 from planish.targets.base import Unsupported
 from planish.targets.cpu.builder import Dialect
 from planish.targets.cpu.engine import Options, shares
@@ -26,6 +26,7 @@ except ImportError as error:
     raise MissingExtra("openvino", "cpu", "engine 'openvino'") from error
 
 _MODEL, _SETTINGS = "model.onnx", "openvino.json"
+_KEPT = frozenset({"DYNAMIC_QUANTIZATION_GROUP_SIZE", "SNIPPETS_MODE"})  # what a file may set
 
 
 def _group(form: Format) -> int:
@@ -53,7 +54,11 @@ class OpenVino:
         groups = {size for node in graph.nodes if node.format and (size := _group(node.format))}
         model = onnx_model(graph, options.fixed, _DIALECT)
         # 0 forbids what the graph did not ask for: activations of weight-only layers rounded behind its back
-        settings = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": min(groups, default=0)}
+        settings: dict[str, int | str] = {"DYNAMIC_QUANTIZATION_GROUP_SIZE": min(groups, default=0)}
+        if any(node.op in FAMILIES["conv"] and node.inputs[0].op == "cast" for node in graph.nodes):
+            # its code generator would take the addition and the rounding behind an integer convolution for a kernel of
+            # their own; without it, they are part of the convolution, which then neither writes nor reads floats
+            settings["SNIPPETS_MODE"] = "DISABLE"
         files = {_MODEL: model.SerializeToString(), _SETTINGS: json.dumps(settings).encode()}
         return self.load(files, Signature.of(graph).tensor_inputs, options)
 
@@ -68,7 +73,7 @@ class OpenVinoModel:
     def __init__(self, files: Mapping[str, bytes], names: Sequence[str], options: Options) -> None:
         self.files, self._names, self._options = dict(files), list(names), options
         settings = json.loads(files[_SETTINGS]) if _SETTINGS in files else {}
-        self._settings = {str(k): v for k, v in settings.items() if k == "DYNAMIC_QUANTIZATION_GROUP_SIZE"}
+        self._settings = {str(key): value for key, value in settings.items() if key in _KEPT}
         self._request = self._compile().create_infer_request()
         known = {name for port in self._request.model_inputs for name in port.names}
         self._fed = [place for place, name in enumerate(self._names) if name in known]

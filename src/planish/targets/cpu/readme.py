@@ -5,10 +5,12 @@ from __future__ import annotations
 from planish.targets.cpu.engine import Options
 from planish.targets.cpu.signature import Signature
 
-_OPENVINO = """import numpy as np
+_OPENVINO = """import json
+import numpy as np
 import openvino as ov
 
 settings = {{"PERFORMANCE_HINT": "LATENCY", "INFERENCE_NUM_THREADS": {threads}, "INFERENCE_PRECISION_HINT": "f32"}}
+settings |= json.load(open("openvino.json"))
 model = ov.Core().compile_model("model.onnx", "CPU", settings)
 inputs = {{
 {inputs}
