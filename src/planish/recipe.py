@@ -34,6 +34,7 @@ from planish.registry import Registry
 passes = Registry(
     "pass",
     {
+        "distill": "planish.training:Distill",
         "fold-batch-norm": "planish.rewrite:FoldBatchNorm",
         "fold-constants": "planish.rewrite:FoldConstants",
         "canonicalize": "planish.rewrite:Canonicalize",

@@ -22,7 +22,7 @@ from planish.errors import DataError, MissingExtra
 from planish.models import sentences
 from planish.models.data import Batches, package_file
 from planish.models.hub import quiet, transformers
-from planish.models.task import Task
+from planish.models.task import Later, Task
 from planish.record import Measurement
 
 if TYPE_CHECKING:
@@ -222,7 +222,7 @@ def minilm(batch: int = 25, length: int | None = None, probe: int = 1000) -> Tas
         signs = [1.0 if row.rating > 0 else -1.0 for row in rows] if targets else None
         kind = "film snippets" if targets else "sentences"
         described = f"{len(rows)} human-rated {kind} ({split}), vaderSentiment"
-        padded = split != "calibration" or length is not None
+        padded = split not in ("calibration", "training") or length is not None
         return text_batches([row.text for row in rows], described, signs, batch, length, padded=padded)
 
     texts, similarity = sentences.lee()
@@ -237,6 +237,7 @@ def minilm(batch: int = 25, length: int | None = None, probe: int = 1000) -> Tas
         calibration=data("calibration"),
         evaluation=data("evaluation"),
         validation=data("validation"),
+        training=Later(lambda: data("training"), "what is left of the sentences (training), vaderSentiment"),
         metric=(
             "mean_cosine",
             (lee_pearson, lee_data),

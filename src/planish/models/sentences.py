@@ -6,7 +6,7 @@
 - 50 news texts with the mean similarity that people gave each pair: Lee, Pincombe and Welsh (2005), inside gensim.
 
 Sentences are ordered by a hash of their text: any machine gets the same order, repeated sentences become one, and the
-splits share none. A film snippet in `probe_train` or `probe_test` is in no other split.
+splits share none. A film snippet in `probe_train` or `probe_test` is in no other split; `training` is all that is left.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from planish.models.data import package_file, source_archive
 ARCHIVE = ("vaderSentiment", "3.3.2", "5d7c06e027fc8b99238edb0d53d970cf97066ef97654009890b83703849632f9")
 GENRES = ("amazonReviewSnippets", "movieReviewSnippets", "nytEditorialSnippets", "tweets")
 COUNTS = {"evaluation": 500, "validation": 500, "calibration": 512, "probe_train": 1000, "probe_test": 1000}
-Split = Literal["evaluation", "validation", "calibration", "probe_train", "probe_test"]
+Split = Literal["evaluation", "validation", "calibration", "training", "probe_train", "probe_test"]
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def _key(text: str) -> str:
 
 @cache
 def split(name: Split) -> tuple[Rated, ...]:
-    """The sentences of one of the splits, `COUNTS[name]` of them.
+    """The sentences of one of the splits, `COUNTS[name]` of them, or all that no other has ("training").
 
     The probe's are film snippets that lean to one side; the others are of every kind.
     """
@@ -87,7 +87,7 @@ def split(name: Split) -> tuple[Rated, ...]:
         if other == name:
             break
         start += COUNTS[other]
-    return tuple(rest[start : start + COUNTS[name]])
+    return tuple(rest[start:] if name == "training" else rest[start : start + COUNTS[name]])
 
 
 @cache

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, Literal
 
 from torch import Tensor, nn
@@ -30,6 +31,8 @@ class Task:
         evaluation: Re-iterable of `(args, kwargs, target)` that quality is reported on. The target may be left out
             where every metric is a fidelity metric: those compare with the model's own output.
         validation: Like `evaluation`, apart from it, for choosing between options; may be empty.
+        training: Like `calibration`, apart from all others, for recovery to learn from; checked as it is read; may be
+            empty.
         metric: A name (`planish.metrics`), a callable `metric(callable, data) -> Measurement`, a pair of one and the
             data it reads instead of `evaluation`, or a tuple of these; the first decides, the others are reported.
         name: What reports call it.
@@ -52,6 +55,7 @@ class Task:
     name: str = ""
     dynamic: Mapping[str, Any] | None = None
     validation: Data = ()
+    training: Data = ()
     family: str = ""
     description: str = ""
     _references: dict[int, WithReference] = field(default_factory=dict, repr=False, compare=False)
@@ -67,11 +71,12 @@ class Task:
         if not self.name:
             object.__setattr__(self, "name", type(self.model).__name__)
         _check_item((self.args, self.kwargs), "example_inputs")
-        for role in ("calibration", "evaluation", "validation"):
+        for role in ("calibration", "evaluation", "validation", "training"):
             data = getattr(self, role)
             if isinstance(data, (tuple, list)) and not data:
                 continue  # not given
-            object.__setattr__(self, role, CheckedData(data, role, like=(self.args, self.kwargs)))
+            checked = CheckedData(data, role, like=(self.args, self.kwargs), now=role != "training")
+            object.__setattr__(self, role, checked)
         for metric, _ in self.metrics:
             get_metric(metric)
 
@@ -154,13 +159,18 @@ class CheckedData:
         data: Re-iterable of `(args, kwargs)` or `(args, kwargs, target)`.
         where: What messages call it.
         like: `(args, kwargs)` that every item resembles: as many arguments, the same keywords, dtypes and dimensions.
+        now: Look at the first item at once; otherwise when the data is read, which may take long.
 
     Raises:
         DataError: Here for what the first item shows, and while iterating for the others.
     """
 
     def __init__(
-        self, data: Data, where: str = "data", like: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+        self,
+        data: Data,
+        where: str = "data",
+        like: tuple[tuple[Any, ...], dict[str, Any]] | None = None,
+        now: bool = True,
     ) -> None:
         if not isinstance(data, Iterable):
             raise DataError(f"data is a re-iterable of (args, kwargs[, target]), not {type(data).__name__}", where)
@@ -168,7 +178,8 @@ class CheckedData:
             raise DataError("data is read several times, and an iterator only once", where, "list(data)")
         self._data, self._where, self._like = data, where, like
         self.description: str = getattr(data, "description", "")
-        next(iter(self))
+        if now:
+            next(iter(self))
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
         empty = True
@@ -178,6 +189,26 @@ class CheckedData:
             empty = False
         if empty:
             raise DataError("the data is empty", self._where, "yield at least one (args, kwargs)")
+
+
+@dataclass(frozen=True)
+class Later:
+    """Data that is made when it is first read.
+
+    Attributes:
+        make: Gives the items.
+        description: What reports say was measured on.
+    """
+
+    make: Callable[[], Iterable[tuple[Any, ...]]]
+    description: str
+
+    def __iter__(self) -> Iterator[tuple[Any, ...]]:
+        return iter(self._items)
+
+    @cached_property
+    def _items(self) -> tuple[tuple[Any, ...], ...]:
+        return tuple(self.make())
 
 
 def check_data(data: Data, where: str = "data", like: tuple[tuple[Any, ...], dict[str, Any]] | None = None) -> None:

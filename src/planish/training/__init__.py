@@ -1,0 +1,22 @@
+"""Training: one loop for captured graphs and for the user's own modules, and recovery from a teacher."""
+
+from planish.training.callbacks import Callback, History, Moment, Tracker, mlflow, tensorboard, wandb
+from planish.training.checkpoint import Checkpoints
+from planish.training.distill import Distill
+from planish.training.loop import Diverged, Loop
+from planish.training.options import Training
+
+__all__ = [
+    "Callback",
+    "Checkpoints",
+    "Distill",
+    "Diverged",
+    "History",
+    "Loop",
+    "Moment",
+    "Tracker",
+    "Training",
+    "mlflow",
+    "tensorboard",
+    "wandb",
+]

@@ -1,0 +1,158 @@
+"""`Distill`: recover what compression has lost, by learning from the model as it was. No labels are needed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, get_args
+
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from planish.errors import OptionError
+from planish.formats.learning import Gradient
+from planish.graph import Data, Graph, Pass, Progress, Selector, Step, parse_selector
+from planish.training import batches, learned, network
+from planish.training.callbacks import Callback
+from planish.training.checkpoint import Checkpoints
+from planish.training.loop import Loop
+from planish.training.losses import distances, of_outputs, of_pairs, relative
+from planish.training.options import Training
+
+OutputLoss = Literal["relative", "cosine", "kl"]
+CACHE = 1 << 30
+"""Bytes of the teacher's answers that are kept, so that later epochs need not ask again."""
+
+
+@dataclass(frozen=True)
+class Distill(Pass):
+    """Train the parameters such that the graph answers as the graph that the recipe started from (`graph.origin`).
+
+    The loss compares outputs, and what each block gives out (FitNets, arXiv 1412.6550) where teacher and student have
+    that value in one shape and basis. The model is in evaluation mode: no dropout, and batch norms keep their
+    statistics. Masks, casts and what does not ask for a gradient stay; only values of tensors change.
+
+    Attributes:
+        minutes: The most wall-clock time.
+        epochs: The most passes over the data; None is ended by `minutes`.
+        learning_rate: Of AdamW, at the peak of a cosine schedule with warmup.
+        batch_size: Rows of a step, where the batch of the graph is dynamic; otherwise items are used as they are.
+        loss: How outputs are compared: "relative" squared error, one less the "cosine" along the last axis, or "kl"
+            divergence of scores along it.
+        features: Weight of the relative squared error of what blocks give out, beside the outputs' 1; 0 leaves it out.
+        where: The operations whose parameters train.
+        gradient: What stands in for the gradient of rounding; by "lsq" and "pact" stored scales learn too.
+        weight_decay: Of matrices.
+        average: Decay of a moving average of the parameters to end with; None ends with the last ones.
+        seed: Of the order of the data.
+    """
+
+    minutes: float | None = 10.0
+    epochs: int | None = None
+    learning_rate: float = 3e-4
+    batch_size: int = 32
+    loss: OutputLoss = "relative"
+    features: float = 1.0
+    where: Selector | str = "any - embedding"
+    gradient: Gradient = "straight-through"
+    weight_decay: float = 0.0
+    average: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "where", parse_selector(self.where))
+        for name, kind in (("loss", OutputLoss), ("gradient", Gradient)):
+            if getattr(self, name) not in get_args(kind):
+                known = ", ".join(map(repr, get_args(kind)))
+                raise OptionError(f"unknown {name} {getattr(self, name)!r}", name, f"one of {known}")
+        if self.batch_size < 1:
+            raise OptionError(f"a batch has one row or more, not {self.batch_size}", "batch_size")
+        if not self.features >= 0:
+            raise OptionError(f"a weight is 0 or more, not {self.features}", "features", "features=1.0")
+        _ = self.training  # which checks the others
+
+    @property
+    def training(self) -> Training:
+        """The options of the loop."""
+        return Training(
+            epochs=self.epochs,
+            minutes=self.minutes,
+            learning_rate=self.learning_rate,
+            weight_decay=self.weight_decay,
+            average=self.average,
+            seed=self.seed,
+        )
+
+    def plan(self, graph: Graph) -> list[Step]:
+        """One step for each parameter that trains."""
+        names = network.parameters_of(graph, parse_selector(self.where))
+        readers = {str(source.target): node for node in reversed(graph.nodes) for source in node.inputs}
+        shown = [name for name in graph.tensors if name in names and name in readers]
+        return [Step(name.rpartition(".")[0], readers[name].name, f"trains {name}") for name in shown]
+
+    def apply(self, graph: Graph, data: Data | None, progress: Progress) -> Graph:
+        """The trained graph."""
+        return self.run(graph, data, progress)
+
+    def run(
+        self,
+        graph: Graph,
+        data: Data | None,
+        progress: Progress | None = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoints: Checkpoints | None = None,
+    ) -> Graph:
+        """As the pass, watched by callbacks and continued from checkpoints.
+
+        Raises:
+            OptionError: The graph does not know what it was.
+            DataError: There is no data.
+            Diverged: The loss became NaN or infinite.
+        """
+        if graph.origin is None:
+            raise OptionError(
+                "the graph does not know what it was, so there is nothing to learn from",
+                "Distill",
+                "Recipe(..., Distill()), or graph.replace(origin=teacher)",
+            )
+        trains = network.parameters_of(graph, parse_selector(self.where))
+        items = batches.regroup(graph, batches.read(data, "Distill"), self.batch_size)
+        student = learned.with_gradient(graph, self.gradient)
+        powers = student.parameter_names - graph.parameter_names
+        student = network.folded(student, trains | powers)
+        marks = network.landmarks(student, graph.origin) if self.features else []
+        pair = _Pair(student, graph.origin, marks, self)
+        net = network.tapped(student, pair.marks).module()
+        for name, parameter in net.named_parameters(remove_duplicate=False):
+            parameter.requires_grad_(name in trains | powers)
+        Loop(net, list(enumerate(items)), pair.loss, self.training, callbacks, checkpoints, progress).run()
+        result = network.trained(graph, net, trains)
+        return network.moved(result, learned.scales(network.trained(student, net))) if powers else result
+
+
+class _Pair:
+    """Student and teacher at the same inputs."""
+
+    def __init__(self, student: Graph, teacher: Graph, marks: list[str], options: Distill) -> None:
+        self.marks, self._options = marks, options
+        self._distance = distances[options.loss]
+        self._known: dict[int, tuple[Any, list[Tensor]]] = {}
+        self._room = CACHE
+        self._teacher = network.tapped(teacher, marks)
+
+    def loss(self, net: nn.Module, item: tuple[int, tuple[Any, ...]]) -> Tensor:
+        place, (args, kwargs) = item
+        output, features = net(*args, **kwargs)
+        wanted, its = self._answer(place, args, kwargs)
+        loss = of_outputs(self._distance, output, wanted)
+        return loss + self._options.features * of_pairs(relative, features, its) if features else loss
+
+    def _answer(self, place: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Tensor]]:
+        if place not in self._known:
+            answer = self._teacher(*args, **kwargs)
+            size = sum(leaf.nbytes for leaf in pytree.tree_leaves(answer) if isinstance(leaf, Tensor))
+            if size > self._room:
+                return answer
+            self._room -= size
+            self._known[place] = answer
+        return self._known[place]

@@ -1,0 +1,268 @@
+"""The training loop, for any module and any loss.
+
+    loop = Loop(module, data, loss, Training(epochs=3))
+    loop.run()
+
+A step reads `accumulate` items, clips the gradient of their mean loss, and moves the parameters. All that a step
+depends on is in a checkpoint: a training that was killed ends with the same bits as one that was not.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.utils import _pytree as pytree
+
+from planish.errors import DataError, OptionError, UserError
+from planish.training import randomness
+from planish.training.average import Average
+from planish.training.callbacks import Callback, Moment, tell
+from planish.training.checkpoint import Checkpoints
+from planish.training.optimizers import groups
+from planish.training.options import Training
+from planish.training.schedules import scheduler
+
+Item = tuple[Any, ...]
+Loss = Callable[[nn.Module, Item], Tensor]
+"""`(module, item of data) -> scalar`; it calls the module itself."""
+Progress = Callable[[int, int, str], None]
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+class Diverged(UserError):
+    """The loss or its gradient is NaN or infinite. The step was not taken.
+
+    Attributes:
+        module: The module as the step before left it.
+    """
+
+    def __init__(self, what: str, where: str, hint: str, module: nn.Module) -> None:
+        super().__init__(what, where, hint)
+        self.module = module
+
+
+class Loop:
+    """One training of one module, in the mode (`train()`, `eval()`) that it is in.
+
+    Args:
+        module: Its parameters that ask for gradients are trained in place.
+        data: Re-iterable items. What has a length and can be indexed is shuffled, if `training` says so.
+        loss: Of an item.
+        training: The options.
+        callbacks: What watches.
+        checkpoints: Where to save, and what to continue from.
+        progress: Called with (thousandths done, 1000, what).
+
+    Attributes:
+        step: Steps done.
+        epoch: Passes over the data done.
+
+    Raises:
+        OptionError: Nothing asks for a gradient.
+        DataError: There is no data.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        data: Iterable[Item],
+        loss: Loss,
+        training: Training,
+        callbacks: Sequence[Callback] = (),
+        checkpoints: Checkpoints | None = None,
+        progress: Progress | None = None,
+    ) -> None:
+        self.module, self.training, self.step, self.epoch = module, training, 0, 0
+        self._data, self._loss, self._callbacks, self._checkpoints = data, loss, callbacks, checkpoints
+        self._progress = progress
+        self._parameters = [p for p in module.parameters() if p.requires_grad]
+        if not self._parameters:
+            raise OptionError("no parameter of the model asks for a gradient", "training", "requires_grad_(True)")
+        self._device = self._parameters[0].device
+        self._items = len(data) if isinstance(data, Sized) else sum(1 for _ in data)
+        if not self._items:
+            raise DataError("there is no data to train on", "data", "yield at least one item")
+        self._optimizer = training.make_optimizer(
+            groups(self._parameters, training.weight_decay), lr=training.learning_rate
+        )
+        self._scaler = torch.amp.GradScaler(self._device.type, enabled=training.precision == "fp16")
+        self._average = Average(self._parameters, training.average) if training.average else None
+        self._place, self._total, self._before, self._start = 0, 0.0, 0.0, time.monotonic()
+        self._scheduler = scheduler(self._optimizer, training.factor, self._share)
+        self._sown: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """Train to the end, from the last checkpoint if there is one.
+
+        Raises:
+            Diverged: The loss became NaN or infinite; names the step.
+            UserError: A callback failed, or the checkpoint is of another training.
+        """
+        with randomness.seeded(self.training.seed):
+            self._start = time.monotonic()
+            saved = self._checkpoints.load() if self._checkpoints else None
+            if saved is not None:
+                self._restore(saved)
+            while not self._is_over():
+                self._run_epoch()
+            self._save()
+            if self._average:
+                self._average.apply()
+            tell(self._callbacks, "on_end", self._moment(self._total / max(1, self._place or self._per_epoch)))
+
+    # One epoch -------------------------------------------------------------------------------------------------------
+
+    def _run_epoch(self) -> None:
+        if self._place == 0:
+            self._sown, self._total = randomness.state(), 0.0
+        now = randomness.state()
+        randomness.restore(self._sown)  # of an epoch that is continued: data that draws its own order does so again
+        steps = self._groups()
+        for _ in itertools.islice(steps, self._place):
+            pass
+        if self._place:
+            randomness.restore(now)
+        for group in steps:
+            self._step(group)
+            if self._place == self._per_epoch:
+                break
+            if self._is_over():
+                return
+        self.epoch, self._place = self.epoch + 1, 0
+        tell(self._callbacks, "on_epoch", self._moment(self._total / self._per_epoch))
+
+    def _groups(self) -> Iterator[list[Item]]:
+        """The items of each step of this epoch."""
+        items: Iterator[Item] = iter(self._data)
+        if self.training.shuffle and hasattr(self._data, "__getitem__"):
+            chosen = randomness.order(self._items, self.training.seed, self.epoch)
+            items = (self._data[place] for place in chosen)  # type: ignore[index]
+        while group := list(itertools.islice(items, self.training.accumulate)):
+            yield group
+
+    @property
+    def _per_epoch(self) -> int:
+        return -(-self._items // self.training.accumulate)
+
+    # One step --------------------------------------------------------------------------------------------------------
+
+    def _step(self, group: list[Item]) -> None:
+        total = 0.0
+        for item in group:
+            with torch.autocast(self._device.type, _DTYPES.get(self.training.precision), self._is_mixed):
+                loss = self._loss(self.module, self._moved(item)) / len(group)
+            total += float(loss.detach())
+            self._scaler.scale(loss).backward()
+        self._scaler.unscale_(self._optimizer)
+        gradients = [p.grad for p in self._parameters if p.grad is not None]
+        length = torch.nn.utils.get_total_norm(gradients)
+        self._check(total, float(length))
+        if self.training.clip:
+            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.training.clip, length)
+        self._scaler.step(self._optimizer)  # passes over a step whose scaled gradients overflowed
+        self._scaler.update()
+        self._optimizer.zero_grad(set_to_none=True)
+        if self._average:
+            self._average.update()
+        self.step, self._place, self._total = self.step + 1, self._place + 1, self._total + total
+        rate = self._optimizer.param_groups[0]["lr"]
+        self._scheduler.step()
+        if self._checkpoints and self.step % self._checkpoints.every == 0:
+            self._save()
+        self._tell(total, rate, float(length))
+
+    def _check(self, loss: float, length: float) -> None:
+        """Refuse a step that would destroy the parameters."""
+        if math.isfinite(loss) and (math.isfinite(length) or self._scaler.is_enabled()):
+            return
+        self._optimizer.zero_grad(set_to_none=True)
+        self._save()
+        what = f"the loss is {loss} and its gradient's length {length}"
+        hint = "a lower learning_rate, clip=1.0, or precision='fp32'"
+        raise Diverged(what, f"step {self.step + 1}, epoch {self.epoch + 1}", hint, self.module)
+
+    @property
+    def _is_mixed(self) -> bool:
+        return self.training.precision != "fp32"
+
+    def _moved(self, item: Item) -> Item:
+        return pytree.tree_map(lambda leaf: leaf.to(self._device) if isinstance(leaf, Tensor) else leaf, item)
+
+    # Where we are ----------------------------------------------------------------------------------------------------
+
+    def _seconds(self) -> float:
+        return self._before + time.monotonic() - self._start
+
+    def _share(self) -> float:
+        """How much is done: of steps, of epochs or of time, whichever is furthest."""
+        training = self.training
+        shares = [0.0]
+        shares += [self.step / training.steps] if training.steps else []
+        shares += [self.step / (training.epochs * self._per_epoch)] if training.epochs else []
+        shares += [self._seconds() / (60 * training.minutes)] if training.minutes else []
+        return min(1.0, max(shares))
+
+    def _is_over(self) -> bool:
+        return self._share() >= 1.0
+
+    def _moment(self, loss: float, rate: float | None = None, length: float = math.nan) -> Moment:
+        now = float(self._optimizer.param_groups[0]["lr"])
+        return Moment(
+            self.step, self.epoch, loss, now if rate is None else rate, length, self._seconds(), self._share()
+        )
+
+    def _tell(self, loss: float, rate: float, length: float) -> None:
+        tell(self._callbacks, "on_step", self._moment(loss, rate, length))
+        if self._progress:
+            self._progress(int(1000 * self._share()), 1000, f"step {self.step}, loss {loss:.3g}")
+
+    # Checkpoints -----------------------------------------------------------------------------------------------------
+
+    def _tensors(self) -> dict[str, Tensor]:
+        return {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
+
+    def _save(self) -> None:
+        if not self._checkpoints:
+            return
+        state = {
+            "training": _described(self.training),
+            "module": self._tensors(),
+            "optimizer": self._optimizer.state_dict(),
+            "scheduler": self._scheduler.state_dict(),
+            "scaler": self._scaler.state_dict(),
+            "average": self._average.values if self._average else [],
+            "position": [self.step, self.epoch, self._place, self._total, self._seconds()],
+            "random": randomness.state(),
+            "sown": self._sown,
+        }
+        state["scheduler"].pop("lr_lambdas", None)
+        self._checkpoints.save(self.step, state)
+
+    def _restore(self, state: dict[str, Any]) -> None:
+        mine, its = self._tensors(), state["module"]
+        same = {name: tuple(t.shape) for name, t in mine.items()} == {name: tuple(t.shape) for name, t in its.items()}
+        if not same or state["training"] != _described(self.training):
+            where = str(self._checkpoints.folder) if self._checkpoints else ""
+            raise UserError("the checkpoint is of another model or of other options", where, "another folder")
+        with torch.no_grad():
+            for name, tensor in mine.items():
+                tensor.copy_(its[name])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._scheduler.load_state_dict({**state["scheduler"], "lr_lambdas": [None] * len(self._scheduler.lr_lambdas)})
+        self._scaler.load_state_dict(state["scaler"])
+        if self._average:
+            self._average.load(state["average"], state["position"][0])
+        self.step, self.epoch, self._place, self._total, self._before = state["position"]
+        self._sown = state["sown"]
+        randomness.restore(state["random"])
+
+
+def _described(training: Training) -> dict[str, Any]:
+    """The options as text, so that those of a checkpoint can be compared."""
+    return {name: value if isinstance(value, str) else repr(value) for name, value in vars(training).items()}
