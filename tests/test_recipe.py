@@ -167,3 +167,29 @@ def test_every_registered_pass_has_a_default_form(name):
     recipe = Recipe(passes[name]())
     assert recipe.to_data() == {"step": [{"pass": name}]}
     assert Recipe.from_data(recipe.to_data()) == recipe
+
+
+def test_passes_that_learn_get_the_training_data(graph):
+    seen = {}
+
+    @dataclass(frozen=True)
+    class Looks(Pass):
+        name: str = ""
+
+        def plan(self, graph):
+            return []
+
+        def apply(self, graph, data, progress):
+            seen[type(self).__name__] = data
+            return graph
+
+    class Learns(Looks):
+        learns = True
+
+    calibration, training = [((torch.ones(1),), {})], [((torch.zeros(1),), {})]
+    recipe = Recipe(Looks(), Learns())
+    assert recipe.learns
+    recipe(graph, calibration, training=training)
+    assert seen == {"Looks": calibration, "Learns": training}
+    recipe(graph, calibration)
+    assert seen["Learns"] is calibration

@@ -120,6 +120,7 @@ class Recipe:
         data: Data | None = None,
         progress: Progress | None = None,
         kept: Kept | None = None,
+        training: Data | None = None,
     ) -> Graph:
         """Apply the passes in order; `graph` is not changed.
 
@@ -128,6 +129,7 @@ class Recipe:
             data: Calibration data, re-iterable `(args, kwargs)`.
             progress: Called with (done, total, what); a pass counts 1,000, whatever its own steps.
             kept: Graphs of an earlier application: this one goes on after the last of them.
+            training: Data for the passes that learn, `(args, kwargs)` without labels; by default the calibration data.
 
         Raises:
             PlanishError: As the pass raised it, with the step it was in.
@@ -138,12 +140,18 @@ class Recipe:
         graph = graph.replace(origin=origin)
         for place, step in list(enumerate(self.steps))[known[-1] + 1 if known else 0 :]:
             with _Step(place, step):
-                graph = step(graph, data, progress and _share(progress, place, len(self.steps), step))
+                given = training if step.learns and training is not None else data
+                graph = step(graph, given, progress and _share(progress, place, len(self.steps), step))
             if kept:
                 kept.save(place, graph)
         if progress:
             progress(1000 * len(self.steps), 1000 * len(self.steps), "")
         return graph
+
+    @property
+    def learns(self) -> bool:
+        """Whether a pass of it trains."""
+        return any(step.learns for step in self.steps)
 
     def plan(self, graph: Graph) -> Plan:
         """What each pass would touch after those before it, `graph` itself being left alone.

@@ -130,11 +130,13 @@ class Job:
         Returns:
             The key of what comes out, and a function that gives it.
         """
-        kept = KeptGraphs(self.stages, recipe, self.graph_key, self.data_key)
+        training = task.training if recipe.learns and task.training else None
+        data_key = keys.key(self.data_key, self._checked_key("training")) if training else self.data_key
+        kept = KeptGraphs(self.stages, recipe, self.graph_key, data_key)
         told = _named(self.progress, "compressing")
 
         def small() -> Graph:
-            return recipe(self.source.graph, data=task.calibration, progress=told, kept=kept)
+            return recipe(self.source.graph, task.calibration, told, kept, training)
 
         if not self.stages.has(stages.RECIPE, kept.key):
             with self.stages.doing(stages.RECIPE, kept.key) as add:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from planish.graph.graph import Graph
 
@@ -37,7 +37,12 @@ class Pass(ABC):
     """A change of a graph, as a value: its fields are its options in Python, in a recipe and on the command line.
 
     A valid graph goes in and a valid graph comes out; the graph that goes in is not changed.
+
+    Attributes:
+        learns: Whether it trains: a recipe then gives it the data to learn from, not those to calibrate on.
     """
+
+    learns: ClassVar[bool] = False
 
     def __call__(self, graph: Graph, data: Data | None = None, progress: Progress | None = None) -> Graph:
         """Apply the pass and verify what comes out.

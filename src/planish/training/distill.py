@@ -4,24 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, get_args
-
-from torch import Tensor, nn
-from torch.utils import _pytree as pytree
+from typing import ClassVar, Literal, get_args
 
 from planish.errors import OptionError
 from planish.formats.learning import Gradient
 from planish.graph import Data, Graph, Pass, Progress, Selector, Step, parse_selector
-from planish.training import batches, learned, network
+from planish.training import network
 from planish.training.callbacks import Callback
 from planish.training.checkpoint import Checkpoints
-from planish.training.loop import Loop
-from planish.training.losses import distances, of_outputs, of_pairs, relative
+from planish.training.losses import distances
 from planish.training.options import Training
+from planish.training.recovery import Recovery
 
 OutputLoss = Literal["relative", "cosine", "kl"]
-CACHE = 1 << 30
-"""Bytes of the teacher's answers that are kept, so that later epochs need not ask again."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +41,8 @@ class Distill(Pass):
         average: Decay of a moving average of the parameters to end with; None ends with the last ones.
         seed: Of the order of the data.
     """
+
+    learns: ClassVar[bool] = True
 
     minutes: float | None = 10.0
     epochs: int | None = None
@@ -109,50 +106,14 @@ class Distill(Pass):
             DataError: There is no data.
             Diverged: The loss became NaN or infinite.
         """
-        if graph.origin is None:
-            raise OptionError(
-                "the graph does not know what it was, so there is nothing to learn from",
-                "Distill",
-                "Recipe(..., Distill()), or graph.replace(origin=teacher)",
-            )
-        trains = network.parameters_of(graph, parse_selector(self.where))
-        items = batches.regroup(graph, batches.read(data, "Distill"), self.batch_size)
-        student = learned.with_gradient(graph, self.gradient)
-        powers = student.parameter_names - graph.parameter_names
-        student = network.folded(student, trains | powers)
-        marks = network.landmarks(student, graph.origin) if self.features else []
-        pair = _Pair(student, graph.origin, marks, self)
-        net = network.tapped(student, pair.marks).module()
-        for name, parameter in net.named_parameters(remove_duplicate=False):
-            parameter.requires_grad_(name in trains | powers)
-        Loop(net, list(enumerate(items)), pair.loss, self.training, callbacks, checkpoints, progress).run()
-        result = network.trained(graph, net, trains)
-        return network.moved(result, learned.scales(network.trained(student, net))) if powers else result
-
-
-class _Pair:
-    """Student and teacher at the same inputs."""
-
-    def __init__(self, student: Graph, teacher: Graph, marks: list[str], options: Distill) -> None:
-        self.marks, self._options = marks, options
-        self._distance = distances[options.loss]
-        self._known: dict[int, tuple[Any, list[Tensor]]] = {}
-        self._room = CACHE
-        self._teacher = network.tapped(teacher, marks)
-
-    def loss(self, net: nn.Module, item: tuple[int, tuple[Any, ...]]) -> Tensor:
-        place, (args, kwargs) = item
-        output, features = net(*args, **kwargs)
-        wanted, its = self._answer(place, args, kwargs)
-        loss = of_outputs(self._distance, output, wanted)
-        return loss + self._options.features * of_pairs(relative, features, its) if features else loss
-
-    def _answer(self, place: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, list[Tensor]]:
-        if place not in self._known:
-            answer = self._teacher(*args, **kwargs)
-            size = sum(leaf.nbytes for leaf in pytree.tree_leaves(answer) if isinstance(leaf, Tensor))
-            if size > self._room:
-                return answer
-            self._room -= size
-            self._known[place] = answer
-        return self._known[place]
+        recovery = Recovery(
+            graph,
+            data,
+            parse_selector(self.where),
+            self.gradient,
+            self.batch_size,
+            distances[self.loss],
+            self.features,
+        )
+        recovery.run(self.training, callbacks, checkpoints, progress)
+        return recovery.graph()
