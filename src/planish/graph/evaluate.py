@@ -58,9 +58,14 @@ def base_tensors(graph: Graph) -> dict[str, torch.Tensor]:
     return result
 
 
+FACTORS = ("__a", "__b", "__core")
+"""How the tensors end that a pass has put in the place of the user's: they are then weights themselves."""
+
+
 def base_name_of(node: fx.Node) -> str:
-    """The dotted name of the user's tensor at the bottom of a weight expression; "" if there is none."""
+    """The dotted name of the user's tensor at the bottom of a weight expression, or of the factor that stands in its
+    place; "" if there is none."""
     if node.op == "get_attr":
         name = str(node.target)
-        return "" if "__" in name.rpartition(".")[2] else name
+        return "" if "__" in name.rpartition(".")[2] and not name.endswith(FACTORS) else name
     return next((name for source in node.all_input_nodes if (name := base_name_of(source))), "")
