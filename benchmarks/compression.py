@@ -91,8 +91,8 @@ def run(name: str, peers: bool = True) -> dict[str, Any]:
     from planish import analyze, capture
     from planish.analysis import weights
     from planish.models import minilm
-    from planish.record import environment
     from planish.recipe import Recipe
+    from planish.record import environment
 
     case, task = CASES[name], minilm.minilm()
     graph = capture(task.model, task.example_inputs, dynamic=task.dynamic)

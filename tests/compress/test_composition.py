@@ -7,15 +7,11 @@ from itertools import product
 
 import pytest
 import torch
-from torch import nn
 
 from planish.compress import Quantize, Smooth
-from planish.errors import OptionError
 from planish.graph import Data, Graph, Pass, Progress, Step
-from planish.recipe import passes
-from planish.rewrite import Canonicalize, FoldBatchNorm, FoldConstants
 from tests.compress import contract
-from tests.compress.models import attention, convnet, items
+from tests.compress.models import attention, items
 
 LAYERS = {
     "quantize": Quantize("int8", where="linear"),

@@ -50,7 +50,7 @@ class Distill(Pass):
     batch_size: int = 32
     loss: OutputLoss = "relative"
     features: float = 1.0
-    where: Selector | str = "any - embedding"
+    where: Selector | str = "any & ~embedding"
     gradient: Gradient = "straight-through"
     weight_decay: float = 0.0
     average: float | None = None
