@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from planish.record import Measurement as Measurement
     from planish.record import Run as Run
     from planish.targets.cpu import Cpu as Cpu
+    from planish.training import train as train
 
 _HOMES = {
     "Cpu": "planish.targets.cpu",
@@ -45,6 +46,7 @@ _HOMES = {
     "ops": "planish.graph",
     "path": "planish.graph",
     "sensitivity": "planish.analysis",
+    "train": "planish.training",
 }
 
 __version__ = "0.1.0.dev0"

@@ -5,6 +5,7 @@ from planish.training.checkpoint import Checkpoints
 from planish.training.distill import Distill
 from planish.training.loop import Diverged, Loop
 from planish.training.options import Training
+from planish.training.start import train
 
 __all__ = [
     "Callback",
@@ -18,5 +19,6 @@ __all__ = [
     "Training",
     "mlflow",
     "tensorboard",
+    "train",
     "wandb",
 ]
