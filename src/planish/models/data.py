@@ -5,9 +5,12 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 import os
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -118,6 +121,57 @@ def source_archive(name: str, version: str, sha256: str) -> Path:
     return kept
 
 
+def debian_file(package: str, file: str, sha256: str) -> Path:
+    """A data file of a Debian package: installed on this system, or fetched once by `apt-get download`.
+
+    Nothing is installed, and no script of the package runs.
+
+    Args:
+        package: Its name.
+        file: Where the package installs the file, without the leading slash.
+        sha256: Of the file, in hexadecimal; no other file is accepted.
+
+    Returns:
+        The installed file, or the one in the cache folder.
+
+    Raises:
+        DataError: The file is neither there nor can it be fetched; says what to type.
+    """
+    kept = cache_folder() / "archives" / f"{sha256[:16]}-{Path(file).name}"
+    for known in (kept, Path("/", file)):
+        if known.exists() and hashlib.sha256(known.read_bytes()).hexdigest() == sha256:
+            return known
+    hint = f"apt-get update && apt-get install {package}; without apt: put {Path(file).name} there yourself, as {kept}"
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            command = ["apt-get", "download", "--quiet", package]
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise DataError(f"there is no apt-get to fetch {package} with", file, hint) from error
+        found = list(Path(folder).glob("*.deb"))
+        if done.returncode or not found:
+            last = next((line for line in reversed(done.stderr.splitlines()) if line.startswith("E:")), done.stderr)
+            raise DataError(f"apt-get could not fetch {package}: {last.strip()}", file, hint)
+        content = _unpacked(found[0].read_bytes(), file)
+    if content is None or hashlib.sha256(content).hexdigest() != sha256:
+        raise DataError(f"the package {package} has another version of its data than the one known here", file, hint)
+    _keep(content, kept)
+    return kept
+
+
+def _unpacked(package: bytes, file: str) -> bytes | None:
+    """A file of a `.deb`: an `ar` archive, members after headers of 60 bytes, one of which is the tar of the files."""
+    place = 8
+    while place + 60 <= len(package):
+        name, size = package[place : place + 16].strip(b"/ "), int(package[place + 48 : place + 58])
+        if name.startswith(b"data.tar"):
+            with tarfile.open(fileobj=io.BytesIO(package[place + 60 : place + 60 + size])) as archive:
+                member = archive.extractfile(f"./{file}")
+                return member.read() if member else None
+        place += 60 + size + size % 2
+    return None
+
+
 def _keep(content: bytes, kept: Path) -> None:
     draft = kept.with_suffix(f".draft{os.getpid()}")
     try:
@@ -132,6 +186,9 @@ def _keep(content: bytes, kept: Path) -> None:
 
 
 if __name__ == "__main__":
+    from planish.models import fashion, letters
     from planish.models.sentences import ARCHIVE
 
     print(source_archive(*ARCHIVE))
+    for row in (*fashion.FILES.values(), letters.FILE):
+        print(debian_file(*row))
