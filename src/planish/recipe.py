@@ -38,6 +38,7 @@ passes = Registry(
         "fold-batch-norm": "planish.rewrite:FoldBatchNorm",
         "fold-constants": "planish.rewrite:FoldConstants",
         "canonicalize": "planish.rewrite:Canonicalize",
+        "prune": "planish.compress:Prune",
         "quantize": "planish.compress:Quantize",
         "smooth": "planish.compress:Smooth",
     },
