@@ -1,0 +1,183 @@
+"""A graph with exits, cut into the stages between them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
+from torch.utils import _pytree as pytree
+
+from planish.compress.adaptive.values import ancestors
+from planish.errors import OptionError
+from planish.graph import Graph, Node
+from planish.graph.assemble import read_by
+from planish.graph.ops import base_name
+from planish.graph.shapes import size_text
+
+
+@dataclass(frozen=True)
+class Stage:
+    """What runs up to an exit, or from the last exit to the end.
+
+    Attributes:
+        graph: Takes `inputs` one by one, and returns a list: the answer `(batch, classes)`; then, but for the last
+            stage, whether each row may leave with it, `(batch, 1)` bool; then `passes`.
+        inputs: Names of the model's inputs and of values of earlier stages.
+        passes: Names of the values that later stages take.
+    """
+
+    graph: Graph
+    inputs: tuple[str, ...]
+    passes: tuple[str, ...]
+
+
+def stages(graph: Graph) -> list[Stage]:
+    """Cut a graph at its exits: `where(sure, early, later)` between a row's early answer and its later one.
+
+    Raises:
+        OptionError: It has no exits, its batch size is fixed, or a value that goes from stage to stage has no row for
+            each input.
+    """
+    leaves = _leaves(graph)
+    batch = Node(graph, leaves[-1][0]).shape[0]  # type: ignore[index]
+    if not isinstance(batch, str):
+        raise OptionError(
+            f"rows cannot leave a batch of fixed size ({batch})",
+            "the answer",
+            "capture(..., dynamic={...: {0: 'batch'}})",
+        )
+    fixed, done = _constants(graph), set[fx.Node]()
+    inputs = {node.fx for node in graph.inputs}
+    wanted = []  # of each stage: what it computes, and what it takes
+    for results in leaves:
+        own = {node for node in ancestors(*results) - done - inputs if node not in fixed and not _is_size(node)}
+        done |= own
+        takes = {source for node in own for source in _tensors_of(node) if source not in own | fixed}
+        takes |= {node for node in results if node not in own | fixed}
+        wanted.append((own, takes))
+    values: dict[fx.Node, Tensor] = dict(zip((node.fx for node in graph.inputs), _flat_example(graph), strict=True))
+    found = []
+    for place, (results, (own, takes)) in enumerate(zip(leaves, wanted, strict=True)):
+        later = set[fx.Node]().union(*(following for _, following in wanted[place + 1 :]))
+        passes = [node for node in graph.fx.nodes if node in own & later]
+        ordered = [node for node in graph.fx.nodes if node in takes]
+        for node in (*passes, *ordered):
+            _check_rows(graph, node, batch)
+        steps = _cut(graph, own, ordered, [*results, *passes])
+        stage = _graph(graph, steps, [values[node] for node in ordered])
+        given = stage(*stage.example[0])
+        values.update(zip(passes, given[len(results) :], strict=True))
+        found.append(Stage(stage, tuple(node.name for node in ordered), tuple(node.name for node in passes)))
+    return found
+
+
+def _leaves(graph: Graph) -> list[tuple[fx.Node, ...]]:
+    """Of each stage its answer and whether that is sure; of the last only the answer."""
+    found: list[tuple[fx.Node, ...]] = []
+    node = graph.outputs[0] if len(graph.outputs) == 1 else None
+    while node is not None and node.op == "where":
+        sure, early, later = node.args[:3]
+        if sure.dtype != torch.bool or len(sure.shape or ()) != 2 or sure.shape[1] != 1:
+            break
+        found.append((early.fx, sure.fx))
+        node = later
+    if node is None or not found:
+        raise OptionError("the graph has no exits", "the answer", "EarlyExit(at=2)")
+    return [*found, (node.fx,)]
+
+
+def _constants(graph: Graph) -> set[fx.Node]:
+    """The nodes that depend on tensors of the graph only: each stage that reads them has its own."""
+    found: set[fx.Node] = set()
+    for node in graph.fx.nodes:
+        if node.op == "get_attr" or (node.op == "call_function" and found.issuperset(node.all_input_nodes)):
+            if not _is_size(node):
+                found.add(node)
+    return found
+
+
+def _is_size(node: fx.Node) -> bool:
+    """Whether a node is a number made of sizes: it is computed again where it is needed."""
+    return node.op == "call_function" and not pytree.tree_any(
+        lambda leaf: isinstance(leaf, Tensor), node.meta.get("val")
+    )
+
+
+def _tensors_of(node: fx.Node) -> list[fx.Node]:
+    """The inputs of a node that are not sizes."""
+    return [source for source in node.all_input_nodes if not _is_size(source)]
+
+
+def _flat_example(graph: Graph) -> list[Tensor]:
+    return pytree.tree_leaves(graph.example)
+
+
+def _check_rows(graph: Graph, node: fx.Node, batch: str) -> None:
+    shape = Node(graph, node).shape
+    if not shape or shape[0] != batch:
+        raise OptionError(
+            f"{node.name} of shape {shape} goes from one stage to the next, and has no row for each input",
+            Node(graph, node).path or node.name,
+            "exit at another module",
+        )
+
+
+def _cut(graph: Graph, own: set[fx.Node], takes: Sequence[fx.Node], gives: Sequence[fx.Node]) -> fx.Graph:
+    """The steps that a stage runs, as a graph of their own."""
+    steps, places = fx.Graph(), dict[fx.Node, fx.Node]()
+
+    def copy(node: fx.Node) -> None:
+        for source in node.all_input_nodes:
+            if source not in places:
+                copy(source)
+        if _is_size(node) and base_name(node.target) == "sym_size":
+            places[node] = _measured(graph, node, places, takes, steps)
+            return
+        places[node] = steps.node_copy(node, places.__getitem__)
+        places[node]._rename(node.name)
+
+    needed = [node for node in graph.fx.nodes if node in own]
+    read = ancestors(*needed)
+    for node in graph.fx.nodes:
+        if node.op == "get_attr" and node in read:
+            copy(node)
+    for node in takes:
+        places[node] = steps.placeholder(node.name)
+        places[node].meta = dict(node.meta)
+        places[node]._rename(node.name)
+    for node in needed:
+        if node not in places:
+            copy(node)
+    steps.output([places[node] for node in gives])
+    names = [places[node].name for node in takes]
+    spec_in = pytree.tree_structure((tuple(range(len(takes))), {}))
+    spec_out = pytree.tree_structure(list(range(len(gives))))
+    steps.set_codegen(_PyTreeCodeGen(_PyTreeInfo(names, spec_in, spec_out)))
+    return steps
+
+
+def _measured(
+    graph: Graph, node: fx.Node, places: dict[fx.Node, fx.Node], takes: Sequence[fx.Node], steps: fx.Graph
+) -> fx.Node:
+    """A size read off one of the tensors that the stage takes."""
+    wanted = size_text(node.meta["val"], graph.symbols)
+    for source in takes:
+        for axis, size in enumerate(source.meta["val"].shape):
+            if size_text(size, graph.symbols) == wanted:
+                made = steps.call_function(torch.ops.aten.sym_size.int, (places[source], axis))
+                made.meta = dict(node.meta)
+                return made
+    raise OptionError(f"a stage needs the size {wanted}, which none of its inputs has", node.name, "another module")
+
+
+def _graph(whole: Graph, steps: fx.Graph, example: Iterable[Tensor]) -> Graph:
+    tensors = read_by(steps, whole.tensors)
+    made = whole.replace(fx=steps, tensors=tensors, buffers=whole.buffers & tensors.keys(), origin=None)
+    varying = {
+        node.name: {axis: size for axis, size in enumerate(node.shape or ()) if isinstance(size, str)}
+        for node in made.inputs
+    }
+    return made.replace(example=(tuple(example), {}), dynamic=varying).verify()
