@@ -47,7 +47,7 @@ class Case:
 
 
 CASES = {
-    "w8a8": Case("w8a8-exact", 0.9985, "8-bit weights and static activations, one scale a tensor; one shot"),
+    "w8a8": Case("w8a8", 0.9985, "8-bit weights and static activations, one scale a tensor; one shot"),
     "w4": Case("w4-g32", 0.985, "at most 4.5 bits a weight, embeddings included; one shot"),
     "mxfp4": Case("mxfp4", 0.95, "MXFP4 weights and activations; one shot"),
     "mxfp4-recovered": Case("mxfp4-recovered", 0.985, "as mxfp4, then 10 minutes of distillation"),
@@ -96,7 +96,7 @@ def run(name: str, peers: bool = True) -> dict[str, Any]:
 
     case, task = CASES[name], minilm.minilm()
     graph = capture(task.model, task.example_inputs, dynamic=task.dynamic)
-    recipe = Recipe.load(HERE.parent / "recipes" / f"{case.recipe}.toml")
+    recipe = Recipe.ready(case.recipe)
     calibration = _first(task.calibration, CALIBRATED)
     judge = _judge(task)
     start = time.perf_counter()

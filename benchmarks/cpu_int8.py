@@ -139,12 +139,13 @@ def run(model: str, shape: str, batch: int, threads: int, quick: bool, seconds: 
 
 
 def ours(problem: Any, name: str, threads: int, cache: Path) -> Entry:
-    """Planish with one of the repository's recipes, calibrated on the calibration split; the engine that it chooses."""
+    """Planish with one of its ready recipes, calibrated on the calibration split; the engine that it chooses."""
     import torch
 
     import planish
+    from planish.recipe import ready
 
-    file = HERE.parent / "recipes" / f"{name}.toml"
+    file = ready()[name]
     task, recipe = problem.task, planish.Recipe.load(file)
     kept = cache / f"planish-{name}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.planish"
     graph = planish.capture(task.model, task.example_inputs, dynamic=task.dynamic)

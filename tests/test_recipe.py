@@ -13,10 +13,10 @@ from planish.compress import Quantize, Smooth
 from planish.errors import DataError, OptionError, UnknownName
 from planish.frontends import capture
 from planish.graph import Graph, Pass, ops, path
-from planish.recipe import Recipe, passes
+from planish.recipe import Recipe, passes, ready
 from planish.rewrite import Canonicalize, FoldBatchNorm
 
-RECIPES = sorted((Path(__file__).parent.parent / "recipes").glob("*.toml"))
+RECIPES = list(ready().values())
 FULL = Recipe(
     FoldBatchNorm(),
     Canonicalize(keep_training=False),
@@ -76,8 +76,9 @@ def test_ready_recipes_apply(file):
         model = nn.Sequential(nn.Embedding(50, 32), nn.Linear(32, 64), nn.GELU(), nn.Linear(64, 32))
         inputs = [torch.randint(50, (4, 8)) for _ in range(4)]
     graph = capture(model.eval(), (inputs[0],))
-    recipe = Recipe.load(file)
+    recipe = Recipe.ready(file.stem)
     assert recipe.name == file.stem
+    assert recipe.about
     assert Recipe.from_data(recipe.to_data()) == recipe
     plan = recipe.plan(graph)
     assert plan.after[0] < 0.4 * plan.before[0]

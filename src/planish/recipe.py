@@ -27,7 +27,7 @@ import tomli_w
 
 from planish import config
 from planish.analysis import Weight, analyze, weights
-from planish.errors import OptionError, PlanishError
+from planish.errors import OptionError, PlanishError, UnknownName
 from planish.graph import Data, Graph, Pass, Progress, Step
 from planish.registry import Registry
 
@@ -100,12 +100,13 @@ class Recipe:
     Args:
         *steps: The passes, first one first.
         name: What reports call it.
+        about: What it does, and what it was measured to reach, in a sentence or two.
 
     Raises:
         OptionError: There is no pass, or something else among them.
     """
 
-    def __init__(self, *steps: Pass, name: str = "") -> None:
+    def __init__(self, *steps: Pass, name: str = "", about: str = "") -> None:
         for place, step in enumerate(steps, 1):
             if not isinstance(step, Pass):
                 shown = step.__name__ if isinstance(step, type) else type(step).__name__
@@ -113,7 +114,7 @@ class Recipe:
                 raise OptionError(f"a step of a recipe is a pass, not {shown}", f"step {place}", hint)
         if not steps:
             raise OptionError("a recipe has one pass or more", "Recipe()", "Recipe(Quantize(weights='int8'))")
-        self.steps, self.name = steps, name
+        self.steps, self.name, self.about = steps, name, about
 
     def __call__(
         self,
@@ -170,7 +171,10 @@ class Recipe:
     def to_data(self) -> dict[str, Any]:
         """The recipe as plain data."""
         tables = [{"pass": registered_name(step), **config.encode(step)} for step in self.steps]
-        return {**({"name": self.name} if self.name else {}), "step": tables}
+        return {**self._head(), "step": tables}
+
+    def _head(self) -> dict[str, str]:
+        return {key: text for key, text in (("name", self.name), ("about", self.about)) if text}
 
     @classmethod
     def from_data(cls, data: Mapping[str, Any], where: str = "recipe") -> Recipe:
@@ -179,23 +183,23 @@ class Recipe:
         Raises:
             OptionError: Names the step and the option that cannot be read.
         """
-        unknown = data.keys() - {"name", "step"}
+        unknown = data.keys() - {"name", "about", "step"}
         tables = data.get("step")
         if unknown or not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
             what = f"unknown table {sorted(unknown)[0]!r}" if unknown else "a recipe is a list of [[step]] tables"
             raise OptionError(what, where, '[[step]]\npass = "quantize"')
-        if not isinstance(data.get("name", ""), str):
-            raise OptionError(f"a recipe's name is a text, not {data['name']!r}", where)
-        return cls(
-            *(_read_step(table, place, where) for place, table in enumerate(tables, 1)), name=data.get("name", "")
-        )
+        head = {key: data.get(key, "") for key in ("name", "about")}
+        for key, text in head.items():
+            if not isinstance(text, str):
+                raise OptionError(f"a recipe's {key} is a text, not {text!r}", where)
+        return cls(*(_read_step(table, place, where) for place, table in enumerate(tables, 1)), **head)
 
     def to_toml(self) -> str:
         """The recipe as TOML, one `[[step]]` a pass."""
         data = self.to_data()
         if any(isinstance(value, Mapping) for table in data["step"] for value in table.values()):
             return tomli_w.dumps(data)
-        head = tomli_w.dumps({"name": self.name}) + "\n" if self.name else ""
+        head = tomli_w.dumps(self._head()) + "\n" if self._head() else ""
         return head + "\n".join(f"[[step]]\n{tomli_w.dumps(table)}" for table in data["step"])
 
     def to_json(self) -> str:
@@ -209,6 +213,18 @@ class Recipe:
             Path(path).write_text(text, encoding="utf-8")
         except OSError as error:
             raise OptionError(f"cannot write the recipe: {error.strerror}", str(path)) from error
+
+    @classmethod
+    def ready(cls, name: str) -> Recipe:
+        """A recipe that comes with Planish (`planish recipes` lists them).
+
+        Raises:
+            UnknownName: There is none of that name.
+        """
+        known = ready()
+        if name not in known:
+            raise UnknownName("recipe", name, known)
+        return cls.load(known[name])
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Recipe:
@@ -229,10 +245,10 @@ class Recipe:
         return cls.from_data(data, str(path))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Recipe) and (self.steps, self.name) == (other.steps, other.name)
+        return isinstance(other, Recipe) and (self.steps, self._head()) == (other.steps, other._head())
 
     def __hash__(self) -> int:
-        return hash((self.steps, self.name))
+        return hash((self.steps, self.name, self.about))
 
     def __repr__(self) -> str:
         return f"Recipe({', '.join(map(repr, self.steps))})"
@@ -240,6 +256,11 @@ class Recipe:
 
 def _cost(graph: Graph) -> tuple[int, int]:
     return sum(weight.nbytes for weight in weights(graph)), round(analyze(graph).total.macs)
+
+
+def ready() -> dict[str, Path]:
+    """Files of the recipes that come with Planish, by name."""
+    return {file.stem: file for file in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
 
 
 def name_of(step: Pass) -> str:

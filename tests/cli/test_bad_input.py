@@ -135,6 +135,7 @@ def cli(capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.
         (["compress", "m.py:task", "--metric", "acuracy"], "did you mean 'accuracy'"),
         (["compress", "m.py:task", "--data", "rows.csv"], "--data file.py:function"),
         (["compress", "m.py:task", "--recipe", "absent.toml"], "absent.toml"),
+        (["compress", "m.py:task", "--recipe", "w8a9"], "did you mean 'w8a8'"),
         (["report", "absent"], "not a run folder"),
         (["bench", "absent"], "no artifact"),
         (["compress", "m.py:task", "--threads", "0"], "threads"),

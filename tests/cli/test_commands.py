@@ -22,6 +22,7 @@ COMMANDS = (
     "models",
     "formats",
     "passes",
+    "recipes",
     "targets",
 )
 
@@ -76,7 +77,7 @@ def test_help_imports_the_command_line_and_nothing_else(word: str) -> None:
 
 @pytest.mark.parametrize(
     ("command", "told"),
-    [("models", "minilm"), ("formats", "mxfp4"), ("passes", "quantize"), ("targets", "cpu")],
+    [("models", "minilm"), ("formats", "mxfp4"), ("passes", "quantize"), ("recipes", "w8a8"), ("targets", "cpu")],
 )
 def test_lists(command: str, told: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert _run(command) == 0
@@ -111,6 +112,18 @@ def test_a_second_run_says_what_it_kept(
     assert "batch 2" in said
     assert _run("report", "runs/mlp") == 0
     assert "batch 2" in capsys.readouterr().out
+
+
+def test_a_dry_run_says_what_it_would_touch_and_writes_nothing(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert _run("compress", "mlp", "--recipe", "w8", "--dry-run") == 0
+    said = capsys.readouterr().out
+    assert "1. quantize" in said
+    assert "weight to int8@channel0" in said
+    assert "of weights" in said
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_batch_is_that_of_the_analysis(

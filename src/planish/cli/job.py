@@ -16,7 +16,13 @@ if TYPE_CHECKING:
 Model = Annotated[str, typer.Argument(metavar="MODEL", help="A name, directory, hub id, file, or file.py:function.")]
 RunDir = Annotated[Path | None, typer.Option("--run", metavar="DIR", help="Run folder [default: runs/MODEL].")]
 Trust = Annotated[bool, typer.Option("--trust", help="Allow a .pt2 file, whose loader can run code from it.")]
-RecipeFile = Annotated[Path | None, typer.Option("--recipe", metavar="FILE", help="TOML or JSON [default: int8].")]
+RecipeName = Annotated[
+    str | None,
+    typer.Option(
+        "--recipe", metavar="RECIPE", help="A name (planish recipes), or a TOML or JSON file [default: int8]."
+    ),
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what each pass would touch, and stop.")]
 TargetName = Annotated[str, typer.Option("--target", metavar="NAME", help="See planish targets.")]
 Engine = Annotated[str | None, typer.Option(metavar="NAME", help="Force one engine [default: the fastest].")]
 Threads = Annotated[int, typer.Option(min=1, help="Threads to build and time for.")]
@@ -66,7 +72,7 @@ def analyze(
 def compress(
     model: Model,
     run: RunDir = None,
-    recipe: RecipeFile = None,
+    recipe: RecipeName = None,
     target: TargetName = "cpu",
     engine: Engine = None,
     threads: Threads = 1,
@@ -74,6 +80,7 @@ def compress(
     data: Data = None,
     metric: Metric = None,
     trust: Trust = False,
+    dry_run: DryRun = False,
 ) -> None:
     """Make a model smaller and faster, and prove it.
 
@@ -82,6 +89,7 @@ def compress(
 
     \b
     planish compress minilm
+    planish compress minilm --recipe w4-g32 --dry-run
     planish compress my_model.py:make --recipe recipe.toml --threads 2 --run runs/mine
     """
     folder = run or _folder(model)
@@ -92,8 +100,14 @@ def compress(
         chosen = flow.read_recipe(recipe)
         built = flow.choose_target(target, engine, threads, batch)
         source = flow.resolve(model, trust, data, metric, batch)
-        record = Run(folder)
-        job = flow.compress(record, source, chosen, built, progress)
+        if dry_run:
+            planned = flow.plan(source, chosen)
+        else:
+            record = Run(folder)
+            job = flow.compress(record, source, chosen, built, progress)
+    if dry_run:
+        console.print(escape(str(planned)), whole=True)
+        return
     _tell(job)
     _finish(record)
 

@@ -1,4 +1,4 @@
-"""`planish models | formats | passes | targets`: what there is to name in a command or a recipe."""
+"""`planish models | passes | recipes | targets`: what there is to name in a command or a recipe."""
 
 from __future__ import annotations
 
@@ -33,6 +33,18 @@ def passes() -> None:
         rows.append([name, (inspect.getdoc(kind) or "").partition("\n")[0], options])
     console.print(table(["pass", "what it does", "options"], rows))
     suggest("planish compress MODEL --recipe recipe.toml, with [[step]] tables: pass = 'quantize', weights = 'int8'")
+
+
+def recipes() -> None:
+    """List the recipes that come with Planish, and what each was measured to reach."""
+    from planish.recipe import Recipe, name_of, ready
+
+    rows = []
+    for name in ready():
+        recipe = Recipe.ready(name)
+        rows.append([name, recipe.about, " → ".join(map(name_of, recipe.steps))])
+    console.print(table(["recipe", "what it does", "passes"], rows))
+    suggest("planish compress MODEL --recipe w8a8, or --recipe mine.toml; --dry-run says what it would touch")
 
 
 def targets() -> None:

@@ -2,8 +2,20 @@
 
 from planish.flow.again import bench
 from planish.flow.choices import choose_target, read_recipe
-from planish.flow.job import Job, analyze, build, compress
+from planish.flow.job import Job, analyze, build, compress, plan
 from planish.flow.source import Source, resolve
 from planish.flow.verbs import load
 
-__all__ = ["Job", "Source", "analyze", "bench", "build", "choose_target", "compress", "load", "read_recipe", "resolve"]
+__all__ = [
+    "Job",
+    "Source",
+    "analyze",
+    "bench",
+    "build",
+    "choose_target",
+    "compress",
+    "load",
+    "plan",
+    "read_recipe",
+    "resolve",
+]

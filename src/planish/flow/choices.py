@@ -14,9 +14,17 @@ from planish.rewrite import FoldBatchNorm
 from planish.targets import Target, targets
 
 
-def read_recipe(file: Path | None) -> Recipe | None:
-    """The recipe in a file; None, for the default one, if no file is named."""
-    return None if file is None else Recipe.load(file)
+def read_recipe(recipe: str | None) -> Recipe | None:
+    """The recipe of a name or in a file; None, for the default one, if nothing is named.
+
+    Raises:
+        UnknownName: It is no file, and no recipe that comes with Planish.
+        OptionError: The file cannot be read; says where in it.
+    """
+    if recipe is None:
+        return None
+    is_file = Path(recipe).suffix in (".toml", ".json") or Path(recipe).exists()
+    return Recipe.load(recipe) if is_file else Recipe.ready(recipe)
 
 
 def default_recipe(graph: Graph) -> Recipe:

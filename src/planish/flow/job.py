@@ -25,7 +25,7 @@ from planish.flow.start import starts
 from planish.flow.verbs import load
 from planish.graph import Graph
 from planish.models.task import Task
-from planish.recipe import Recipe
+from planish.recipe import Plan, Recipe
 from planish.record import Run, environment
 from planish.targets import Artifact, Target
 
@@ -201,6 +201,15 @@ def analyze(run: Run, source: Source, progress: Progress) -> Job:
     return job
 
 
+def plan(source: Source, recipe: Recipe | None) -> Plan:
+    """What a recipe, or the default one, would do to a model.
+
+    Raises:
+        OptionError: A pass would touch nothing, or cannot follow those before it.
+    """
+    return (recipe or default_recipe(source.graph)).plan(source.graph)
+
+
 def compress(run: Run, source: Source, recipe: Recipe | None, target: Target, progress: Progress) -> Job:
     """Make a model smaller and faster, and prove it: the whole main job.
 
@@ -219,7 +228,7 @@ def compress(run: Run, source: Source, recipe: Recipe | None, target: Target, pr
     if task is None or not task.calibration:
         raise DataError("there is no data to calibrate on", source.name, "file.py:function that returns a planish.Task")
     chosen = recipe or default_recipe(source.graph)
-    chosen.plan(source.graph)  # a selector that matches nothing is said now, not in a minute
+    plan(source, chosen)  # a selector that matches nothing is said now, not in a minute
     job = Job(run, source, progress)
     _ = job.data_key, job.judge_key  # data that is not right is said now, too
     job.begin()
