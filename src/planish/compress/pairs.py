@@ -139,3 +139,8 @@ class Partners:
             low, high = -LIMIT - other.clamp(max=0), LIMIT - other.clamp(min=0)
         self._codes[place] = torch.clamp(codes, torch.as_tensor(low), torch.as_tensor(high))
         return self._codes[place] * scale
+
+    def settle(self, columns: Tensor, best: Tensor) -> None:
+        """Of several candidates for each row of these columns, `(tries, out)`, keep the one chosen, `(out,)`."""
+        for place in columns.tolist():
+            self._codes[place] = self._codes[place].gather(0, best[None])

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from planish.compress import bias, exclude, gptq, pairs
+from planish.compress.moments import Moments, moments
 from planish.compress.ranges import RANGES, Ranges, find_range
 from planish.compress.sites import (
     Site,
@@ -27,7 +28,7 @@ from planish.compress.sites import (
 from planish.compress.sweep import Read, sweep
 from planish.errors import DataError, OptionError
 from planish.formats import Format, get, int8
-from planish.graph import Data, Editor, Graph, Node, Pass, Progress, Selector, Step, ops, parse_selector
+from planish.graph import FAMILIES, Data, Editor, Graph, Node, Pass, Progress, Selector, Step, ops, parse_selector
 
 WEIGHTED = "linear | conv | embedding"
 Rounding = Literal["rtn", "gptq"]
@@ -249,6 +250,8 @@ class Quantize(Pass):
     ) -> None:
         wanted, done = static | rounded | corrected, 0
 
+        latest: dict[Node, Moments] = {}  # of what several layers read in turn
+
         def visit(node: Node, read: Read) -> None:
             nonlocal done
             progress(done, len(wanted), node.path)
@@ -256,12 +259,23 @@ class Quantize(Pass):
             if node.name in static:
                 self._set_range(graph, node, [batch.actual for batch in read(node.inputs[0])])
             if node.name in rounded:
-                gptq.round_weight(graph, node, read, node.name in corrected, self._in_pairs(node))
+                found = self._moments(node, read, latest)
+                inputs = found.about_mean if node.name in corrected else found
+                gptq.round_weight(graph, node, read, inputs, self._in_pairs(node))
             if node.name in corrected:
                 bias.correct(graph, node, read)
 
         sweep(graph, data, visit, wanted, "Quantize")
         progress(len(wanted), len(wanted), "")
+
+    @staticmethod
+    def _moments(node: Node, read: Read, latest: dict[Node, Moments]) -> Moments:
+        assert node.input is not None
+        linear = node.op in FAMILIES["linear"]
+        if not linear or node.input not in latest:
+            latest.clear()
+            latest[node.input] = moments(node, read(node.input))
+        return latest[node.input]
 
     def _in_pairs(self, layer: Node) -> bool:
         return self.pair_bits == 16 and pairs.applies(layer)

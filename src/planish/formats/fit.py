@@ -69,7 +69,7 @@ def _fit(format: Format, low: Tensor, high: Tensor, x: Tensor | None) -> Paramet
     elif own.rule == "mse" and x is not None and x.numel():
         given = _least_error(own, low, high, x)
     else:
-        given = _by_rule(own, low, high, x)
+        given = by_rule(own, low, high, x)
     if format.residual is None:
         return given
     assert x is not None
@@ -90,10 +90,10 @@ def _codebooks(format: Format, low: Tensor, high: Tensor, x: Tensor | None) -> P
 def _least_error(format: Format, low: Tensor, high: Tensor, x: Tensor) -> Parameters:
     """Of all trials, for each block the one with the least squared error."""
     block, exact = format.block or TENSOR, x.to(format._kind(x))
-    best = split(format, _by_rule(format, low, high, x))
+    best = split(format, by_rule(format, low, high, x))
     least = None
     for shrink in POWERS if _jumps(format) else SHRINK:  # what is above scales and offsets stays that of the full range
-        trial = split(format, _by_rule(format, low * shrink, high * shrink, x, best))
+        trial = split(format, by_rule(format, low * shrink, high * shrink, x, best))
         error = block.sum((format._cast(x, trial.flat) - exact).square_())
         better = torch.ones_like(error, dtype=torch.bool) if least is None else error < least
         least = error if least is None else torch.where(better, error, least)
@@ -101,7 +101,7 @@ def _least_error(format: Format, low: Tensor, high: Tensor, x: Tensor) -> Parame
     return best.flat
 
 
-def _by_rule(format: Format, low: Tensor, high: Tensor, x: Tensor | None, kept: Given | None = None) -> Parameters:
+def by_rule(format: Format, low: Tensor, high: Tensor, x: Tensor | None, kept: Given | None = None) -> Parameters:
     """Offset, scale and zero point of one range; `kept` has the parameters of their own scales."""
     scale, offset, block = format.scale, (), format.block or TENSOR
     assert scale is not None
