@@ -94,7 +94,7 @@ class Loop:
         self._scaler = torch.amp.GradScaler(self._device.type, enabled=training.precision == "fp16")
         self._average = Average(self._parameters, training.average) if training.average else None
         self._place, self._total, self._before, self._start = 0, 0.0, 0.0, time.monotonic()
-        self._scheduler = scheduler(self._optimizer, training.factor, self._share)
+        self._scheduler = scheduler(self._optimizer, training.factor, self._middle)
         self._sown: dict[str, Any] = {}
 
     def run(self) -> None:
@@ -207,6 +207,13 @@ class Loop:
         shares += [self.step / (training.epochs * self._per_epoch)] if training.epochs else []
         shares += [self._seconds() / (60 * training.minutes)] if training.minutes else []
         return min(1.0, max(shares))
+
+    def _middle(self) -> float:
+        """How much is done, counted such that neither the first step nor the last one is at an end of the schedule."""
+        limits = [self.training.steps, self.training.epochs and self.training.epochs * self._per_epoch]
+        by_steps = [(self.step + 1) / (limit + 1) for limit in limits if limit]
+        by_time = [self._seconds() / (60 * self.training.minutes)] if self.training.minutes else []
+        return min(1.0, max(by_steps + by_time))
 
     def _is_over(self) -> bool:
         return self._share() >= 1.0
