@@ -64,7 +64,7 @@ def keep(stages: Stages, name: str, key: str, file: str, graph: Graph) -> list[s
     """
     try:
         with stages.doing(name, key, file):
-            graph.save(stages.run.path / file)
+            graph.save(stages.run.path / file, whole=True)
     except UserError as error:
         if error.__cause__:  # the disk's refusal
             raise

@@ -210,9 +210,13 @@ class Graph:
         check.verify(self)
         return self
 
-    def save(self, path: str | os.PathLike[str]) -> None:
-        """Write the graph as one `.planish` file: safetensors, with the graph as JSON in its header."""
-        store.save(self, path)
+    def save(self, path: str | os.PathLike[str], whole: bool = False) -> None:
+        """Write the graph as one `.planish` file: safetensors, with the graph as JSON in its header.
+
+        Weights that are cast or masked take the bytes of their codes and of what the mask leaves. What is loaded
+        computes the same; `whole` also keeps the numbers behind, as what goes on training or compressing needs them.
+        """
+        store.save(self, path, whole)
 
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Graph:

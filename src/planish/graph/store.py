@@ -2,7 +2,7 @@
 
 One file that any safetensors reader can open, that is mapped rather than read, and in which nothing can run: operations
 are looked up on the allow-list, structures among registered types, and every name that ends up in generated code must
-be a plain identifier.
+be a plain identifier. Quantized and pruned weights are packed (`planish.graph.packed`).
 """
 
 from __future__ import annotations
@@ -27,17 +27,23 @@ from planish.errors import ModelError, UntrustedFile, UserError
 from planish.graph import operators
 from planish.graph.branches import assembled
 from planish.graph.modes import COUNTER, SWITCH
+from planish.graph.packed import pack_tensors, unpack_tensors
 from planish.graph.propagate import dynamic_axes, propagate
 from planish.graph.structure import dump_spec, load_spec
 
 if TYPE_CHECKING:
     from planish.graph.graph import Graph
 
-VERSION = 2
+VERSION = 3
 
 
-def save(graph: Graph, path: str | os.PathLike[str]) -> None:
-    """Write a graph whole or not at all.
+def save(graph: Graph, path: str | os.PathLike[str], whole: bool = False) -> None:
+    """Write a graph, the file whole or not at all.
+
+    Args:
+        graph: What to write.
+        path: Where.
+        whole: Keep the numbers that the graph does not see: what a mask hides, and what a cast rounds away.
 
     Raises:
         UserError: The disk refused.
@@ -46,12 +52,14 @@ def save(graph: Graph, path: str | os.PathLike[str]) -> None:
     canonical: dict[int, str] = {}
     aliases = {name: canonical.setdefault(id(tensor), name) for name, tensor in graph.tensors.items()}
     tensors = {name: _plain(graph.tensors[name]) for name in canonical.values()}
+    tensors, packed = pack_tensors(graph, tensors, whole)
     leaves, example_spec = pytree.tree_flatten(graph.example)
     tensors |= {f"example:{i}": _plain(leaf) for i, leaf in enumerate(leaves) if isinstance(leaf, torch.Tensor)}
     refusal = graph.training_refusal
     document = {
         "version": VERSION,
         "aliases": {name: owner for name, owner in aliases.items() if name != owner},
+        "packed": packed,
         "trainable": {name: graph.tensors[name].requires_grad for name in sorted(graph.parameter_names)},
         "buffers": sorted(graph.buffers),
         "dynamic": _encode({"by_input": dict(graph.dynamic), "axes": dynamic_axes(graph)}),
@@ -101,6 +109,7 @@ def read(path: str | os.PathLike[str]) -> dict[str, Any]:
 
 
 def _decode_document(document: dict[str, Any], stored: dict[str, torch.Tensor], where: str) -> dict[str, Any]:
+    stored = unpack_tensors(stored, document["packed"], where)
     for name in (*stored, *document["aliases"], *document["branches"]):
         if not name.startswith("example:"):
             _dotted(name, where)
