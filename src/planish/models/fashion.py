@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from planish.models.data import Batches, debian_file
 from planish.models.task import Task
-from planish.models.vit import ViT
+from planish.models.vit import PatchEmbed, ViT
 from planish.models.weights import read_weights
 
 _FOLDER = "usr/share/datasets/fashion-mnist"
@@ -98,23 +98,18 @@ class FashionNet(nn.Module):
         return self.fc(self.blocks(x).mean((2, 3)))
 
 
-class ConvStem(nn.Module):
-    """Tokens of 2×2 pixels by two convolutions; Xiao et al., "Early Convolutions Help Transformers See Better"."""
+class Patches(PatchEmbed):
+    """Tokens of 4×4 pixels, one every two pixels, so that neighbors overlap."""
 
     def __init__(self, dim: int) -> None:
-        super().__init__()
-        self.conv, self.relu = nn.Conv2d(1, 32, 3, padding=1), nn.ReLU()
-        self.proj = nn.Conv2d(32, dim, 2, stride=2)
-
-    def forward(self, image: Tensor) -> Tensor:
-        """`(B, 1, 28, 28)` to `(B, 196, dim)`."""
-        return self.proj(self.relu(self.conv(image))).flatten(2).transpose(1, 2)
+        super().__init__(2, 1, dim)
+        self.proj = nn.Conv2d(1, dim, 4, stride=2, padding=1)
 
 
 def fashion_vit() -> ViT:
     """A vision transformer of four blocks on 196 tokens and a class token."""
     model = ViT(num_classes=10, image=28, patch=2, dim=64, depth=4, heads=2)
-    model.patch_embed = ConvStem(64)
+    model.patch_embed = Patches(64)
     return model
 
 

@@ -69,11 +69,11 @@ class EarlyExit(Pass):
             raise OptionError(f"a loss is a share from 0 to 1, not {self.loss}", "loss", "loss=0.0025")
 
     def plan(self, graph: Graph) -> list[Step]:
-        """One step for each exit: after which module, and how much of the work is done by then."""
+        """One step for each spot: after which module, and how much of the work is done by then."""
         classifier(graph)
         return [
-            Step(exit.path, exit.value.name, f"exit after {exit.share:.0%} of the multiplications")
-            for exit in self._exits(graph)
+            Step(spot.path, spot.value.name, f"exit after {spot.share:.0%} of the multiplications")
+            for spot in self._exits(graph)
         ]
 
     def apply(self, graph: Graph, data: Data | None, progress: Progress) -> Graph:
@@ -82,8 +82,8 @@ class EarlyExit(Pass):
         calls, exits = check_items(items, "EarlyExit"), self._exits(graph)
         edit, (answer, layer) = graph.edit(), classifier(graph)
         heads = [
-            _attach(edit, exit, number, answer, layer, self.confidence)
-            for number, exit in reversed(list(enumerate(exits)))  # the first exit is asked first, so it is put on last
+            _attach(edit, spot, number, answer, layer, self.confidence)
+            for number, spot in reversed(list(enumerate(exits)))  # the first exit is asked first, so it is put on last
         ][::-1]
         placed = edit.done()
         seen = _read(placed, calls, [answer.name, *(head.features for head in heads)], progress)
@@ -100,7 +100,7 @@ class EarlyExit(Pass):
             edit.set_tensor(f"{head.path}.bias", bias)
             logits = nn.functional.linear(seen[head.features][held_out], weight, bias)
             said.append(Answers(_confidence(logits, self.confidence), logits.argmax(1) == truth))
-        shares = [0.0, *(exit.share for exit in exits), 1.0]
+        shares = [0.0, *(spot.share for spot in exits), 1.0]
         costs = [after - before for before, after in pairwise(shares)]
         sure = thresholds(said, teacher.argmax(1)[held_out] == truth, costs, self.loss)
         for head, threshold in zip(heads, sure, strict=True):
@@ -116,16 +116,16 @@ class EarlyExit(Pass):
             return _Exit(path, value, sum(work.get(node.name, 0.0) for node in ancestors(value.fx)) / total)
 
         if isinstance(self.at, tuple):
-            return sorted((at(path) for path in self.at), key=lambda exit: exit.share)
+            return sorted((at(path) for path in self.at), key=lambda spot: spot.share)
         paths = sorted({path for node in graph.nodes for path in siblings(graph, node.path)})
-        known = [exit for exit in map(at, paths) if 0 < exit.share < 1 and len(exit.value.shape or ()) in (2, 3, 4)]
+        known = [spot for spot in map(at, paths) if 0 < spot.share < 1 and len(spot.value.shape or ()) in (2, 3, 4)]
         wanted = [(place + 1) / (self.at + 1) for place in range(self.at)]
-        chosen = {min(known, key=lambda exit: abs(exit.share - share)).path for share in wanted} if known else set()
+        chosen = {min(known, key=lambda spot: abs(spot.share - share)).path for share in wanted} if known else set()
         if len(chosen) < self.at:
             raise OptionError(
                 f"the model has no {self.at} lists' modules to exit after", "at", "at=('path.of.a.module',)"
             )
-        return sorted((exit for exit in known if exit.path in chosen), key=lambda exit: exit.share)
+        return sorted((spot for spot in known if spot.path in chosen), key=lambda spot: spot.share)
 
 
 def classifier(graph: Graph) -> tuple[Node, Node]:
@@ -155,7 +155,7 @@ class _Head:
     features: str
 
 
-def _attach(edit: Editor, exit: _Exit, number: int, answer: Node, layer: Node, confidence: str) -> _Head:
+def _attach(edit: Editor, spot: _Exit, number: int, answer: Node, layer: Node, confidence: str) -> _Head:
     """Put an exit before the model's output, with a classifier of zeros that is never sure."""
     graph, path = edit.graph, f"exits.{number}"
     output = Node(graph, graph.fx.output_node())
@@ -167,7 +167,7 @@ def _attach(edit: Editor, exit: _Exit, number: int, answer: Node, layer: Node, c
         node.fx.meta["nn_module_stack"] = {**root, path: (path, "Exit")}
         return node
 
-    features = _features(call, graph, exit, layer)
+    features = _features(call, graph, spot, layer)
     classes, width = answer.shape[1], features.shape[1]  # type: ignore[index]
     weight = edit.add(f"{path}.weight", torch.zeros(classes, width), trainable=True)  # type: ignore[arg-type]
     bias = edit.add(f"{path}.bias", torch.zeros(classes), trainable=True)  # type: ignore[arg-type]
@@ -184,9 +184,9 @@ def _attach(edit: Editor, exit: _Exit, number: int, answer: Node, layer: Node, c
     return _Head(path, features.name)
 
 
-def _features(call: Callable[..., Node], graph: Graph, exit: _Exit, layer: Node) -> Node:
+def _features(call: Callable[..., Node], graph: Graph, spot: _Exit, layer: Node) -> Node:
     """What an exit's classifier reads, `(batch, features)`."""
-    value = Node(graph, graph.node(exit.value.name).fx)
+    value = Node(graph, graph.node(spot.value.name).fx)
     shape = value.shape or ()
     if len(shape) == 2:
         return value
@@ -195,17 +195,17 @@ def _features(call: Callable[..., Node], graph: Graph, exit: _Exit, layer: Node)
         strides = [max(size // GRID, 1) for size in sides]
         kernels = [size - (min(size, GRID) - 1) * stride for size, stride in zip(sides, strides, strict=True)]
         return call(aten.flatten.using_ints, call(aten.avg_pool2d.default, value, kernels, strides), 1)
-    if len(shape) != 3 or not (modules := siblings(graph, exit.path)):
-        raise OptionError(f"an exit has no features to make of a value of shape {shape}", exit.path, "another module")
+    if len(shape) != 3 or not (modules := siblings(graph, spot.path)):
+        raise OptionError(f"an exit has no features to make of a value of shape {shape}", spot.path, "another module")
     last, features = result(graph, modules[-1]), layer.input
     assert features is not None, "a linear layer reads something"
     copies: dict[fx.Node, Node] = {last.fx: value}
     tail = depending([last.fx], ancestors(features.fx))
     if features.fx not in tail or last.shape is None or last.shape[2] != shape[2]:
-        raise OptionError("what follows the last of its list does not fit what this module gives", exit.path)
+        raise OptionError("what follows the last of its list does not fit what this module gives", spot.path)
     for node in graph.fx.nodes:
         if node in tail and node not in copies:
-            args = fx.map_arg(node.args, lambda source: copies.get(source) or Node(graph, source))
+            args: Any = fx.map_arg(node.args, lambda source: copies.get(source) or Node(graph, source))  # type: ignore[arg-type]
             copies[node] = call(node.target, *args)  # type: ignore[arg-type]
     return copies[features.fx]
 

@@ -93,9 +93,9 @@ def _constants(graph: Graph) -> set[fx.Node]:
     """The nodes that depend on tensors of the graph only: each stage that reads them has its own."""
     found: set[fx.Node] = set()
     for node in graph.fx.nodes:
-        if node.op == "get_attr" or (node.op == "call_function" and found.issuperset(node.all_input_nodes)):
-            if not _is_size(node):
-                found.add(node)
+        known = node.op == "call_function" and not _is_size(node) and found.issuperset(node.all_input_nodes)
+        if known or node.op == "get_attr":
+            found.add(node)
     return found
 
 

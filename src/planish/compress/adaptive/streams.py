@@ -114,10 +114,6 @@ def put(edit: Editor, old: Node, readers: Sequence[Node], new: Node, size: Node 
             before[node] = was
 
 
-def _shapes(value: Any) -> list[str]:
-    return [str(tuple(leaf.shape)) for leaf in pytree.tree_leaves(value) if isinstance(leaf, Tensor)]
-
-
 def _is_over_tokens(node: Node, stream: Node) -> bool:
     """Whether a mean runs over all tokens of a stream, and nothing else."""
     source, axes = node.args[0], node.argument("dim")

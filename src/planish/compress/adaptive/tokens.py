@@ -87,7 +87,7 @@ class MergeTokens(Pass):
         scores = call(aten.matmul.default, even, call(aten.transpose.int, odd, 1, 2))
         best = call(aten.max.dim, scores, -1)
         closeness, partner = call(operator.getitem, best, 0), call(operator.getitem, best, 1)
-        order = call(operator.getitem, call(aten.topk.default, closeness, int(closeness.shape[1])), 1)
+        order = call(operator.getitem, call(aten.topk.default, closeness, int(closeness.value.shape[1])), 1)
         gone = call(aten.slice.Tensor, order, 1, 0, remove)
         into = call(aten.gather.default, partner, 1, gone)
 
@@ -96,14 +96,14 @@ class MergeTokens(Pass):
             size = call(aten.ones_like.default, first)
         x_BTD1 = call(aten.cat.default, [call(aten.mul.Tensor, join, size), size], 2)  # sums, and their sizes
         even, odd = halves(x_BTD1)
-        hot = call(aten.to.dtype, call(aten.one_hot.default, into, int(odd.shape[1])), x_BTD1.dtype)
+        hot = call(aten.to.dtype, call(aten.one_hot.default, into, int(odd.value.shape[1])), x_BTD1.dtype)
         added = call(aten.matmul.default, call(aten.transpose.int, hot, 1, 2), _rows(call, even, gone))
         parts = [call(aten.slice.Tensor, x_BTD1, 1, 0, self.protect)] if self.protect else []
-        if remove < order.shape[1]:
+        if remove < int(order.value.shape[1]):
             parts.append(_rows(call, even, call(aten.slice.Tensor, order, 1, remove, _LAST)))
         parts.append(call(aten.add.Tensor, odd, added))
         sums = call(aten.cat.default, parts, 1)
-        features = int(join.shape[2])
+        features = int(join.value.shape[2])
         size = call(aten.slice.Tensor, sums, 2, features, _LAST)
         return call(aten.div.Tensor, call(aten.slice.Tensor, sums, 2, 0, features), size), size
 
@@ -164,7 +164,7 @@ class PruneTokens(Pass):
         worth = call(aten.linalg_vector_norm.default, join, 2, [-1])
         if self.by == "class":
             query, key = attention.args[:2]
-            scale = attention.argument("scale") or 1 / math.sqrt(int(query.shape[-1]))
+            scale = attention.argument("scale") or 1 / math.sqrt(int(query.value.shape[-1]))
             asked = call(aten.mul.Tensor, call(aten.slice.Tensor, query, 2, 0, 1), scale)
             scores = call(aten.matmul.default, asked, call(aten.transpose.int, key, 2, 3))
             seen = call(aten.softmax.int, scores, -1)
@@ -210,5 +210,5 @@ def _weigh(edit: Editor, attention: Node, size: Node) -> None:
 
 def _rows(call: Callable[..., Node], x: Node, places: Node) -> Node:
     """Of `x` (B, T, D) the tokens at `places` (B, K): `(B, K, D)`."""
-    wide = call(aten.expand.default, call(aten.unsqueeze.default, places, 2), [-1, -1, int(x.shape[2])])
+    wide = call(aten.expand.default, call(aten.unsqueeze.default, places, 2), [-1, -1, int(x.value.shape[2])])
     return call(aten.gather.default, x, 1, wide)

@@ -31,7 +31,7 @@ def read_weights(name: str, model: nn.Module) -> str:
         like = model.state_dict()
         model.load_state_dict({key: value.to(like[key].dtype) for key, value in tensors.items()})
     except (OSError, KeyError, RuntimeError) as error:
-        raise ModelError(f"the weights of {name} cannot be read: {error}", str(file), "install planish again") from error
+        raise ModelError(f"the weights cannot be read: {error}", str(file), "install planish again") from error
     model.eval()
     return recorded
 
