@@ -38,8 +38,13 @@ passes = Registry(
         "fold-batch-norm": "planish.rewrite:FoldBatchNorm",
         "fold-constants": "planish.rewrite:FoldConstants",
         "canonicalize": "planish.rewrite:Canonicalize",
+        "gradual": "planish.training:Gradual",
+        "early-exit": "planish.compress:EarlyExit",
+        "merge-tokens": "planish.compress:MergeTokens",
         "prune": "planish.compress:Prune",
+        "prune-tokens": "planish.compress:PruneTokens",
         "quantize": "planish.compress:Quantize",
+        "skip-layers": "planish.compress:SkipLayers",
         "smooth": "planish.compress:Smooth",
     },
 )

@@ -3,6 +3,7 @@
 from planish.training.callbacks import Callback, History, Moment, Tracker, mlflow, tensorboard, wandb
 from planish.training.checkpoint import Checkpoints
 from planish.training.distill import Distill
+from planish.training.gradual import Gradual
 from planish.training.loop import Diverged, Loop
 from planish.training.options import Training
 from planish.training.start import train
@@ -12,6 +13,7 @@ __all__ = [
     "Checkpoints",
     "Distill",
     "Diverged",
+    "Gradual",
     "History",
     "Loop",
     "Moment",

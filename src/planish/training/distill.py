@@ -106,14 +106,11 @@ class Distill(Pass):
             DataError: There is no data.
             Diverged: The loss became NaN or infinite.
         """
-        recovery = Recovery(
-            graph,
-            data,
-            parse_selector(self.where),
-            self.gradient,
-            self.batch_size,
-            distances[self.loss],
-            self.features,
-        )
+        recovery = self.recovery(graph, data)
         recovery.run(self.training, callbacks, checkpoints, progress)
         return recovery.graph()
+
+    def recovery(self, graph: Graph, data: Data | None) -> Recovery:
+        """Student and teacher, before the training."""
+        where, distance = parse_selector(self.where), distances[self.loss]
+        return Recovery(graph, data, where, self.gradient, self.batch_size, distance, self.features)

@@ -93,7 +93,11 @@ class Recovery:
         result = network.trained(self._graph, self.net, self._trains | (self._graph.buffers & self._buffers()))
         if not self._powers:
             return result
-        return network.moved(result, learned.scales(network.trained(self._student, self.net)))
+        return network.moved(result, learned.scales(self.student()))
+
+    def student(self) -> Graph:
+        """What trains, as it is now: casts with their gradients, scales as expressions, what is frozen folded."""
+        return network.trained(self._student, self.net)
 
     def _buffers(self) -> set[str]:
         return {name for name, _ in self.net.named_buffers()}
