@@ -55,7 +55,8 @@ class UnknownName(OptionError):
     """
 
     LISTED, NEAREST = 12, 8
-    COMMANDS = {kind: f"planish {kind}s" for kind in ("format", "model", "recipe", "target")} | {"pass": "planish passes"}
+    COMMANDS = {kind: f"planish {kind}s" for kind in ("format", "model", "recipe", "target")}
+    COMMANDS |= {"pass": "planish passes"}
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
         names = sorted(known)
