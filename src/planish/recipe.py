@@ -42,6 +42,7 @@ passes = Registry(
         "early-exit": "planish.compress:EarlyExit",
         "merge-tokens": "planish.compress:MergeTokens",
         "prune": "planish.compress:Prune",
+        "prune-structured": "planish.compress:PruneStructured",
         "prune-tokens": "planish.compress:PruneTokens",
         "quantize": "planish.compress:Quantize",
         "skip-layers": "planish.compress:SkipLayers",

@@ -120,7 +120,7 @@ def dependencies(graph: Graph) -> Dependencies:
     places, makers, readers = _places(trace), _layers(trace, "out_axis"), _layers(trace, "in_axis")
     first: dict[Dim, Product] = {}
     for each in trace.products:  # a layer's own loops also hold its kernel, which is no channel
-        chosen = each.weighted and Node(graph, each.node).op not in ROLES
+        chosen = each.weighted and Node(graph, each.node).op not in ROLES and not trace.is_stored(each.node)
         for leaf in _leaves(each.loops):
             if chosen or leaf in makers or leaf in readers:
                 first.setdefault(leaf, each)

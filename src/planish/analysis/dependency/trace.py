@@ -112,9 +112,14 @@ class Trace:
                 for source in node.all_input_nodes:
                     self._held(self.values[source], "the model returns it")
             elif node.op == "call_function":
-                call = Call(self, node, bound(node))
-                self.values[node] = rules.get(operation(node), default)(call)
+                self.values[node] = self._ruled(Call(self, node, bound(node)), rules.get(operation(node), default))
         return self
+
+    def _ruled(self, call: Call, rule: Rule) -> Value:
+        try:
+            return rule(call)
+        except KeyError:  # an overload with other arguments than the rule knows
+            return self.unknown(call)
 
     def axes(self, node: Any) -> Axes:
         """The axes of the tensor that a node gives."""

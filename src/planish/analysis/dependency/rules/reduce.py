@@ -36,7 +36,8 @@ def _reduce(call: Call) -> Value:
 def _along(call: Call) -> Value:
     """The result has the shape of the input, and each number of it depends on a whole line."""
     axes = call.axes("self")
-    call.hold((axes[call["dim"]],), "looks at all of it")
+    given = call["dims"] if "dims" in call.arguments else [call["dim"]]
+    call.hold([axes[place] for place in given] if given else axes, "looks at all of it")
     return axes
 
 

@@ -1,0 +1,198 @@
+"""How much each unit of a group matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx
+from torch.utils import _pytree as pytree
+from typing_extensions import override
+
+from planish.analysis.dependency import Dependencies, Dim, Group, labels_of, leaves
+from planish.compress.sites import roles, weight_of
+from planish.compress.sweep import check_items, flat_inputs
+from planish.graph import ROLES, Data, Graph, Node, Progress
+
+Criterion = Literal["taylor", "wanda", "activation", "magnitude", "random"]
+
+
+@dataclass(frozen=True)
+class Site:
+    """Where an operation sums over the units of a group: what it reads, along which axis.
+
+    Attributes:
+        reader: Name of the operation.
+        source: Name of what it reads.
+        axis: The axis of that.
+        labels: For each index of the axis the unit that it belongs to, or -1; `(size of the axis,)`.
+    """
+
+    reader: str
+    source: str
+    axis: int
+    labels: Tensor
+
+
+def score(
+    found: Dependencies, groups: Sequence[Group], by: Criterion, data: Data | None, seed: int, progress: Progress
+) -> dict[Dim, Tensor]:
+    """How much each unit matters, `(size,)` for each group; groups compare by "taylor" only, others have mean 1.
+
+    "taylor": how far the output moves, to first order, when the unit's contribution is left out: the mean over rows of
+    data of the squared sum of activation times gradient (Molchanov et al., arXiv 1906.10771, equation 8, its gate at
+    what reads the unit; the gradient is that of a random projection of the output, so that no labels are needed).
+    "wanda": the squared norm of the unit's weights in its readers times the mean square of what they multiply (Sun et
+    al., arXiv 2306.11695, summed over the unit's column). "activation": that mean square alone. "magnitude": the
+    squared norm of all parameters of the unit, each tensor weighing the same. "random": the baseline.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    if by == "random":
+        return {group.dim: torch.rand(group.size, generator=generator) for group in groups}
+    if by == "magnitude":
+        return {group.dim: _evened(_magnitude(found, group)) for group in groups}
+    sites = {group.dim: list(_sites(found, group)) for group in groups}
+    if by == "taylor":
+        return _taylor(found.graph, sites, groups, data, generator, progress)
+    squares = _mean_squares(found.graph, sites, data, progress)
+    scores: dict[Dim, Tensor] = {}
+    for group in groups:
+        total = torch.zeros(group.size, dtype=torch.float64)
+        for site in sites[group.dim]:
+            weights = _columns(found.graph.node(site.reader), len(site.labels)) if by == "wanda" else 1.0
+            total += _gathered(squares[site.source, site.axis] * weights, site.labels, group.size)
+        scores[group.dim] = _evened(total)
+    return scores
+
+
+def _sites(found: Dependencies, group: Group) -> Iterator[Site]:
+    """The products that sum over a group."""
+    trace = found.trace
+    for node in dict.fromkeys(each.node for each in trace.products):
+        value = trace.values[node]
+        results = value if isinstance(value, list) else [value or ()]
+        given = {leaf for axes in results for dim in axes for leaf in leaves(dim)}
+        if group.dim in given:
+            continue
+        for source in node.all_input_nodes:
+            for axis, dim in enumerate(trace.axes(source)):
+                if group.dim in set(leaves(dim)) and not trace.is_stored(source):
+                    yield Site(node.name, source.name, axis, labels_of(dim, group.dim))
+
+
+def _gathered(values: Tensor, labels: Tensor, size: int) -> Tensor:
+    """Sums by label; what has none is left out."""
+    chosen = labels >= 0
+    return torch.zeros(size, dtype=values.dtype).index_add(0, labels[chosen], values[chosen])
+
+
+def _evened(scores: Tensor) -> Tensor:
+    return scores / scores.mean().clamp_min(1e-30)
+
+
+def _magnitude(found: Dependencies, group: Group) -> Tensor:
+    total = torch.zeros(group.size, dtype=torch.float64)
+    for place in group.places:
+        tensor = found.graph.tensors[place.tensor]
+        if place.tensor in found.graph.parameter_names and tensor.ndim > 1:
+            squares = tensor.detach().double().square().movedim(place.axis, 0).flatten(1).sum(1)
+            axis = found.tensors[place.tensor][place.axis]
+            total += _evened(_gathered(squares, labels_of(axis, group.dim), group.size))
+    return total
+
+
+def _columns(node: Node, size: int) -> Tensor | float:
+    """Squared norm of a layer's weight for each input channel; 1 for what multiplies no weight so."""
+    weight = weight_of(node) if node.op in ROLES else None
+    if weight is None or weight.shape[roles(node).in_axis] != size:
+        return 1.0
+    return weight.detach().double().square().movedim(roles(node).in_axis, 0).flatten(1).sum(1)
+
+
+class Watch(fx.Interpreter):
+    """Runs a graph's module and keeps what some nodes give."""
+
+    def __init__(self, graph: Graph, names: set[str]) -> None:
+        super().__init__(graph.module(), garbage_collect_values=True)
+        self.graph_of, self.names = graph, names
+        self.seen: dict[str, Tensor] = {}
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
+        """Run one item of data; the floating outputs."""
+        self.seen = {}
+        inputs = [
+            leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in flat_inputs(self.graph_of, args, kwargs)
+        ]
+        outputs = pytree.tree_leaves(self.run(*inputs, enable_io_processing=False))
+        return [each for each in outputs if isinstance(each, Tensor) and each.is_floating_point()]
+
+    @override
+    def run_node(self, n: fx.Node) -> Any:
+        """Run one operation; a value that is watched keeps its gradient."""
+        value = super().run_node(n)
+        if n.name in self.names:
+            self.seen[n.name] = value
+            if value.requires_grad:
+                value.retain_grad()
+        return value
+
+
+def _mean_squares(
+    graph: Graph, sites: Mapping[Dim, list[Site]], data: Data | None, progress: Progress
+) -> dict[tuple[str, int], Tensor]:
+    places = {(site.source, site.axis) for found in sites.values() for site in found}
+    watch = Watch(graph, {source for source, _ in places})
+    totals: dict[tuple[str, int], Tensor] = {}
+    items = check_items(data, "PruneStructured")
+    with torch.no_grad():
+        for place, (args, kwargs) in enumerate(items):
+            progress(place, len(items), "activations")
+            watch(args, kwargs)
+            for source, axis in places:
+                squares = watch.seen[source].double().square().movedim(axis, 0).flatten(1).sum(1)
+                totals[source, axis] = totals.get((source, axis), torch.zeros(())) + squares
+    return totals
+
+
+def _taylor(
+    graph: Graph,
+    sites: Mapping[Dim, list[Site]],
+    groups: Sequence[Group],
+    data: Data | None,
+    generator: torch.Generator,
+    progress: Progress,
+) -> dict[Dim, Tensor]:
+    watch = Watch(graph, {site.source for found in sites.values() for site in found})
+    for parameter in watch.module.parameters():
+        parameter.requires_grad_(True)
+    totals = {group.dim: torch.zeros(group.size, dtype=torch.float64) for group in groups}
+    items = check_items(data, "PruneStructured")
+    for place, (args, kwargs) in enumerate(items):
+        progress(place, len(items), "gradients")
+        outputs = watch(args, kwargs)
+        loss = sum(
+            ((each * torch.randn(each.shape, generator=generator)).sum() for each in outputs), start=torch.zeros(())
+        )
+        loss.backward()
+        watch.module.zero_grad(set_to_none=True)
+        for group in groups:
+            moves: list[Tensor] = []
+            for site in sites[group.dim]:
+                value = watch.seen[site.source]
+                if value.grad is not None:
+                    moves.append(_moves(value * value.grad, site, group.size))
+            alike = len({len(move) for move in moves}) == 1
+            for move in [torch.stack(moves).sum(0)] if alike else moves:  # what several readers lose adds up
+                totals[group.dim] += move.square().sum(0)
+    return totals
+
+
+def _moves(products: Tensor, site: Site, size: int) -> Tensor:
+    """First-order change for each row of the batch and each unit, `(rows, size)`."""
+    lines = products.detach().double().movedim(site.axis, -1)
+    lines = lines.flatten(1, -2).sum(1) if site.axis != 0 and lines.ndim > 2 else lines.reshape(-1, lines.shape[-1])
+    chosen = site.labels >= 0
+    empty = torch.zeros(len(lines), size, dtype=lines.dtype)
+    return empty.index_add(1, site.labels[chosen], lines[:, chosen])
