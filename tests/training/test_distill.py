@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from planish import config
 from planish.compress import Quantize
 from planish.errors import DataError, OptionError
+from planish.formats import Format
 from planish.frontends import capture
 from planish.graph import Graph, parse_selector
 from planish.recipe import Recipe
@@ -47,7 +48,7 @@ def test_it_recovers_and_changes_values_only(make, compress) -> None:
     graph = make()
     small = compress(graph)
     before = {name: tensor.detach().clone() for name, tensor in small.tensors.items()}
-    result = SHORT(small, items(graph, 64))
+    result = SHORT(small, items(graph, 24))
     assert error(graph, result) < error(graph, small)
     assert str(result) == str(small)
     assert result.tensors.keys() == small.tensors.keys()
@@ -124,23 +125,25 @@ def test_an_embedding_stays_unless_something_else_reads_it() -> None:
         assert not torch.equal(result.tensors["mix.weight"], small.tensors["mix.weight"])
 
 
-@pytest.mark.parametrize("weights", ["int4", "mxfp4", "nvfp4"])
-@pytest.mark.parametrize("gradient", ["lsq", "pact"])
+@pytest.mark.parametrize(("weights", "gradient"), [("int4", "pact"), ("mxfp4", "lsq"), ("nvfp4", "lsq")])
 def test_scales_learn_and_stay_numbers_of_their_format(weights: str, gradient: str) -> None:
     graph = attention()
     small = quantized(graph, weights, "int8")
-    fast = Distill(minutes=None, epochs=20, learning_rate=5e-3, gradient=gradient, batch_size=16)  # type: ignore[arg-type]
-    result = fast(small, items(graph, 32))
+    options = Distill(minutes=None, epochs=5, learning_rate=0.2, gradient=gradient, batch_size=8)  # type: ignore[arg-type]
+    result = options(small, items(graph, 16))
     assert str(result) == str(small)
     assert result.buffers == small.buffers
-    learned = [name for name in small.tensors if name.endswith("__scale")]
-    assert any(not torch.equal(small.tensors[name], result.tensors[name]) for name in learned)
+    for kind in ("weight__scale", "input__scale"):
+        learned = [name for name in small.tensors if name.endswith(kind)]
+        assert any(not torch.equal(small.tensors[name], result.tensors[name]) for name in learned)
     for cast in (node for node in result.nodes if node.op == "cast"):
         assert cast.format is not None
-        for place, (_, element) in zip(cast.argument("parameters"), cast.format.levels, strict=True):
-            stored = place.tensor.double()
-            assert torch.equal(element.round(stored.clone(), "even") if hasattr(element, "round") else stored, stored)
-            assert bool((stored > 0).all()) or not place.target.endswith("scale")
+        for place, (level, element) in zip(cast.argument("parameters"), cast.format.levels, strict=True):
+            if level.endswith("scale"):
+                stored = place.tensor.float()
+                exact = Format(element, scale=None, overflow=element.overflows[0])
+                assert torch.equal(exact.cast(stored), stored), f"{place.target} is no {element}"
+                assert bool((stored > 0).all())
 
 
 def test_lsq_scales_start_where_they_were() -> None:
@@ -155,10 +158,10 @@ def test_lsq_scales_start_where_they_were() -> None:
 def test_lsq_beats_rounding_and_fixed_scales() -> None:
     graph = mlp()
     small = quantized(graph, "int2", "int4")
-    data = items(graph, 128)
+    data = items(graph, 64)
     found = {}
     for gradient in ("clipped", "lsq"):
-        options = Distill(minutes=None, epochs=30, learning_rate=3e-3, gradient=gradient, batch_size=64)  # type: ignore[arg-type]
+        options = Distill(minutes=None, epochs=15, learning_rate=3e-3, gradient=gradient, batch_size=32)  # type: ignore[arg-type]
         found[gradient] = error(graph, options(small, data))
     assert found["lsq"] < found["clipped"] < error(graph, small)
 
