@@ -13,6 +13,7 @@ struct Blocks {  // a contiguous tensor as rows, each cut into runs of numbers t
     int64_t size[8], step[8], stride[8];  // of each such axis: its length, a block's length, the stride of the scales
 
     int64_t numbers() const { return rows * length; }
+    int64_t start(int64_t k) const { return k / count * length + k % count * run; }  // of run k
     int64_t scales_of(int64_t row) const {
         if (outer < 0) return row * count;
         int64_t place = 0;

@@ -50,6 +50,7 @@ class CpuKernel:
         self.compiled, self.format, self.element = library, format, element
         self.block = format.block or TENSOR
         self.both_ends = format.is_affine or format.element.minimum >= 0
+        self.rounded_scale: Format | None = None
         self.scale_element, self.rule = self._rule()
 
     @cached_property
@@ -154,7 +155,7 @@ class CpuKernel:
             given = self.format._measure(x)
             self._apply(x, out, arrangement, given, rescale, packs, back=True)
             return given
-        outer, rest = self._outer(x)
+        outer, rest, known = self._outer(x, arrangement)
         rule, scale_element = cast(RuleStruct, self.rule), self.scale_element
         if outer != 1.0:
             rule = RuleStruct.from_buffer_copy(rule)
@@ -170,11 +171,11 @@ class CpuKernel:
             out.data_ptr(),
             PACKED if packs else TYPES[out.dtype],
             self.format.element.bits,
+            known.data_ptr() if known is not None else None,
             level.data_ptr() if level is not None else None,
             zero.data_ptr() if zero is not None else None,
             rescale,
             torch.get_num_threads(),
-            bool(rest),
         )
         if self.format.zero_point is not None and zero is not None:
             zero = zero.to(self.format.zero_point.code_dtype)
@@ -236,7 +237,7 @@ class CpuKernel:
             return None, None
         if scale.scale is not None and (own.is_affine or not (scale.block or TENSOR).is_tensor):
             return None, None
-        scale = replace(scale, rounding=_BY_RANGE[own.rule] or scale.rounding)
+        scale = self.rounded_scale = replace(scale, rounding=_BY_RANGE[own.rule] or scale.rounding)
         smallest = scale.element.smallest if scale.element.smallest >= 2.0**-127 else 2.0**-126
         rule = RuleStruct(
             divisor=2.0**element.emax if own.rule == "floor" else element.maximum,
@@ -256,18 +257,18 @@ class CpuKernel:
         struct = element_struct(scale)
         return struct, rule if struct is not None else None
 
-    def _outer(self, x: Tensor) -> tuple[float, Parameters]:
-        """The scale of the scales, which the largest block decides, and the parameters that say so."""
-        scale, rule = self.format.scale, self.format.rule
+    def _outer(self, x: Tensor, arrangement: Arrangement) -> tuple[float, Parameters, Tensor | None]:
+        """The scale of the scales, which the largest block decides, the parameters that say so, and all that was
+        measured for it: the high end of each block."""
+        scale = self.rounded_scale
         if scale is None or scale.scale is None:
-            return 1.0, ()
-        low, high = (
-            end.clamp(-_LARGEST, _LARGEST)
-            for end in run_ranges(self.compiled, x, one_run(x.numel()), (), self.both_ends)
-        )
-        raw = raw_scale(low, high, self.format.element, rule, False).float()
-        rest = replace(scale, rounding=_BY_RANGE[rule] or scale.rounding)._measure(raw)
-        return float(scale._scale(split(scale, rest), (), torch.float32)), rest
+            return 1.0, (), None
+        low, high = _run_ends(self.compiled, x, arrangement.struct, arrangement.shape, self.both_ends)
+        most = high.amax().clamp(-_LARGEST, _LARGEST)
+        least = -most if low is None else low.amin().clamp(-_LARGEST, _LARGEST)
+        raw = raw_scale(least, most, self.format.element, self.format.rule, False).float()
+        rest = scale._measure(raw)
+        return float(scale._scale(split(scale, rest), (), torch.float32)), rest, high
 
 
 def _expanded(parameter: Tensor, arrangement: Arrangement) -> Tensor:
@@ -289,9 +290,21 @@ def run_ranges(
     library: ctypes.CDLL, x: Tensor, blocks: BlocksStruct, shape: tuple[int, ...], both: bool
 ) -> tuple[Tensor, Tensor]:
     """As `scaling.ranges`, of blocks that are stretches of the memory of `x`, float32."""
-    high = torch.empty(shape)
-    low = torch.empty(shape) if both else high
+    low, high = _run_ends(library, x, blocks, shape, both)
+    return -high if low is None else low, high
+
+
+def _run_ends(
+    library: ctypes.CDLL, x: Tensor, blocks: BlocksStruct, shape: tuple[int, ...], both: bool
+) -> tuple[Tensor | None, Tensor]:
+    """Both ends of each block, or no low one and the magnitude."""
+    low, high = torch.empty(shape) if both else None, torch.empty(shape)
     library.planish_ranges(
-        ctypes.byref(blocks), x.data_ptr(), low.data_ptr(), high.data_ptr(), both, torch.get_num_threads()
+        ctypes.byref(blocks),
+        x.data_ptr(),
+        None if low is None else low.data_ptr(),
+        high.data_ptr(),
+        both,
+        torch.get_num_threads(),
     )
-    return (low if both else -high), high
+    return low, high

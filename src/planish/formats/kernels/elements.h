@@ -42,10 +42,7 @@ struct Powers {
     Powers() {}
     Powers(int32_t lowest_exponent, int32_t highest_exponent)
         : least((std::max(lowest_exponent, -126) + 127) << 23), most((std::min(highest_exponent, 127) + 127) << 23) {}
-    INLINE bool hold(float x) const {
-        const int32_t pattern = bits(all(x))[0];
-        return (pattern & 0x007FFFFF) == 0 && pattern >= least && pattern <= most;
-    }
+    INLINE I hold(F x) const { return ((bits(x) & 0x007FFFFF) == 0) & (bits(x) >= least) & (bits(x) <= most); }
 };
 
 // NEAREST: to even. What is known to the compiler leaves no branch in the loop.
@@ -216,7 +213,7 @@ template <class Search> struct Listed {
           code_of_nan(e.code_of_nan) {}
     INLINE F grid(F x, F) const {
         x = nan(x);
-        const F number = search.value(search.place(x));
+        const F number = search.number(x);
         return finite ? select(absolute(x) < INFINITY, number, all(NAN)) : number;
     }
     INLINE I code(F x, F) const {
@@ -226,23 +223,28 @@ template <class Search> struct Listed {
     }
 };
 
-// Up to 16 numbers: four comparisons with bounds from tables that stay in registers.
+// Up to 16 numbers, as eight pairs: four comparisons with bounds from tables that stay in registers.
 struct SmallSearch {
-    const float* values;
     const F bound8, bound4, bound12;
-    alignas(64) float bound2[16] = {}, bound1[16] = {};
+    alignas(64) float bound2[16] = {}, bound1[16] = {}, first[16] = {}, second[16] = {};
     explicit SmallSearch(const Element& e)
-        : values(e.values), bound8(all(e.above[7])), bound4(all(e.above[3])), bound12(all(e.above[11])) {
-        for (int i = 0; i < 4; ++i) bound2[i] = e.above[4 * i + 1];
-        for (int i = 0; i < 8; ++i) bound1[i] = e.above[2 * i];
+        : bound8(all(e.above[7])), bound4(all(e.above[3])), bound12(all(e.above[11])) {
+        for (int i = 0; i < 16; ++i) bound2[i] = e.above[4 * (i % 4) + 1];
+        for (int i = 0; i < 8; ++i) bound1[i] = e.above[2 * i], first[i] = e.values[2 * i], second[i] = e.values[2 * i + 1];
+    }
+    INLINE I pair(F x) const {
+        const I upper = x > bound8;
+        const I at = (upper & 2) - (x > select(upper, bound12, bound4));
+        return at + at - (x > lookup4(bound2, at));
     }
     INLINE I place(F x) const {
-        const I upper = x > bound8;
-        I at = (upper & 2) - (x > select(upper, bound12, bound4));
-        at = at * 2 - (x > lookup8(bound2, at));
-        return at * 2 - (x > lookup8(bound1, at));
+        const I at = pair(x);
+        return at + at - (x > lookup8(bound1, at));
     }
-    INLINE F value(I at) const { return lookup16(values, at); }
+    INLINE F number(F x) const {
+        const I at = pair(x);
+        return select(x > lookup8(bound1, at), lookup8(second, at), lookup8(first, at));
+    }
 };
 
 struct Search {
@@ -255,7 +257,8 @@ struct Search {
             for (int i = 0; i < LANES; ++i) at[i] += x[i] > above[at[i] + half - 1] ? half : 0;
         return at;
     }
-    INLINE F value(I at) const {
+    INLINE F number(F x) const {
+        const I at = place(x);
         F v;
         for (int i = 0; i < LANES; ++i) v[i] = values[at[i]];
         return v;

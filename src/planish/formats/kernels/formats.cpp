@@ -20,6 +20,7 @@ struct Streamed {  // an output's float that is not to stay in the caches
 };
 
 constexpr int64_t PIECE = 1 << 14;  // numbers: a run that long is still in the cache when it is read again
+constexpr int64_t NEAR = 512;       // numbers: what the processor's own prefetching of short runs leaves to be had
 
 static INLINE F load_some(const float* p, int64_t n) {
     float part[LANES] = {};
@@ -47,40 +48,79 @@ template <class T, class Use> static INLINE void vectors(const float* x, T* out,
     memcpy(out + i, part, (n - i) * sizeof(T));
 }
 
-// One run of numbers with one scale. Where the scale is a power of two the element grows by it, and numbers stay; for
-// any other scale a float still is a leaner one in the common case.
-template <class Q, class T>
-static INLINE void quantize(const Q& q, const float* x, T* out, int64_t n, float scale, float zero, bool rescale) {
-    const F s = all(scale), z = all(zero), one = all(1.0f), factor = rescale ? s : one;
-    if constexpr (Q::GROWS) {
-        if ((rescale || std::is_integral_v<T>) && q.powers.hold(scale))
-            return q.grown(s, [&](const auto& g) INLINE_LAMBDA {
-                vectors(x, out, n, [&](F v, T* to) INLINE_LAMBDA { put(g, to, v, z, one); });
-            });
+struct Runs {  // `count` runs of n numbers each; the scale of run k is scale[k] * outer
+    int64_t n, count;
+    const float *scale, *zero;
+    float outer;
+    bool rescale;
+    int64_t ahead;  // so far ahead numbers are on their way to the cache meanwhile, unless a run is longer
+
+    INLINE float zero_of(int64_t k) const { return zero ? zero[k] : 0.0f; }
+    Runs part(int64_t first, int64_t most) const {
+        return {n, std::min(most, count - first), scale + first, zero ? zero + first : nullptr, outer, rescale, ahead};
     }
-    if constexpr (Q::LEANS) {
-        if (q.powers.hold(1.0f))
-            return q.grown(one, [&](const auto& g) INLINE_LAMBDA {
-                vectors(x, out, n, [&](F v, T* to) INLINE_LAMBDA { put(g, to, v / s, z, factor); });
-            });
+    template <class Test> INLINE bool every(const Test& test) const {  // scale
+        I good = all(-1);
+        int64_t k = 0;
+        for (; k + LANES <= count; k += LANES) good &= test(load<F>(scale + k) * outer);
+        for (; k < count; ++k) good &= test(all(scale[k] * outer));
+        return across(good) == -1;
     }
-    vectors(x, out, n, [&](F v, T* to) INLINE_LAMBDA { put(q, to, v / s, z, factor); });
+    // Calls use(k, n, x, out) for each run, with an n that the compiler knows where it is usual.
+    template <class T, class Use> INLINE void each(const float* x, T* out, const Use& use) const {
+        const auto all_of = [&](auto length) INLINE_LAMBDA {
+            constexpr int64_t LINE = 16;
+            for (int64_t k = 0; k < count; ++k, x += length, out += length) {
+                if (length <= ahead)
+                    for (int64_t j = 0; j < length; j += LINE) __builtin_prefetch(x + ahead + j);
+                use(k, length, x, out);
+            }
+        };
+        if (n == 16) return all_of(std::integral_constant<int64_t, 16>{});
+        if (n == 32) return all_of(std::integral_constant<int64_t, 32>{});
+        all_of(n);
+    }
+};
+
+// Two ways to the same bits, not inlined, so that all that a loop needs finds a register.
+
+// Where scales are powers of two the element grows by them, and numbers stay.
+template <class Q, class T> static __attribute__((noinline)) void grow(const Q& given, Runs r, const float* x, T* out) {
+    const Q q = given;
+    r.each(x, out, [&](int64_t k, auto n, const float* from, T* to) INLINE_LAMBDA {
+        const F z = all(r.zero_of(k));
+        q.grown(all(r.scale[k] * r.outer), [&](const auto& g) INLINE_LAMBDA {
+            vectors(from, to, n, [&](F v, T* at) INLINE_LAMBDA { put(g, at, v, z, all(1.0f)); });
+        });
+    });
 }
 
-// `count` runs of n numbers each. Not inlined, so that all that a loop needs finds a register. Numbers `ahead` are on
-// their way to the cache meanwhile.
-template <class Q, class T>
-static __attribute__((noinline)) void quantize_runs(const Q& given, const float* x, T* out, int64_t n, int64_t count,
-                                                    const float* scale, const float* zero, const Scales& s,
-                                                    int64_t ahead) {
-    constexpr int64_t LINE = 16;
+// For any other scale; a float still is a leaner one in the common case.
+template <class Q, class T> static __attribute__((noinline)) void divide(const Q& given, Runs r, const float* x, T* out) {
+    const auto by = [&](const auto& q) INLINE_LAMBDA {
+        r.each(x, out, [&](int64_t k, auto n, const float* from, T* to) INLINE_LAMBDA {
+            const F s = all(r.scale[k] * r.outer), z = all(r.zero_of(k)), factor = r.rescale ? s : all(1.0f);
+            vectors(from, to, n, [&](F v, T* at) INLINE_LAMBDA { put(q, at, v / s, z, factor); });
+        });
+    };
     const Q q = given;
-    const float outer = s.outer;
-    const bool rescale = s.rescale;
-    for (int64_t k = 0; k < count; ++k, x += n, out += n) {
-        if (ahead)
-            for (int64_t j = 0; j < n; j += LINE) __builtin_prefetch(x + ahead + j);
-        quantize(q, x, out, n, scale[k] * outer, zero ? zero[k] : 0.0f, rescale);
+    if constexpr (Q::LEANS) {
+        if (q.powers.hold(all(1.0f))[0]) return q.grown(all(1.0f), by);
+    }
+    by(q);
+}
+
+template <class Q, class T> static void quantize_runs(const Q& q, const Runs& runs, const float* x, T* out) {
+    constexpr int64_t CHUNK = 64;  // runs whose scales are looked at together
+    for (int64_t k = 0; k < runs.count; k += CHUNK, x += CHUNK * runs.n, out += CHUNK * runs.n) {
+        const Runs r = runs.part(k, CHUNK);
+        if constexpr (Q::GROWS) {
+            if ((r.rescale || std::is_integral_v<T>) && r.every([&](F s) INLINE_LAMBDA { return q.powers.hold(s); })) {
+                grow(q, r, x, out);
+                continue;
+            }
+        }
+        divide(q, r, x, out);
     }
 }
 
@@ -147,6 +187,18 @@ static INLINE void ends(const float* x, int64_t n, float* low, float* high) {
         if (nan[k]) *low = *high = NAN;
 }
 
+// The ends of the runs [first, stop) of a tensor, or their magnitudes in `high`.
+static void measure(const Blocks& b, const float* x, int64_t first, int64_t stop, bool both_ends, float* low, float* high) {
+    x += b.start(first);
+    if (!both_ends && b.run % LANES == 0 && b.length == b.run * b.count) return magnitudes(x, b.run, stop - first, high);
+    for (int64_t run = first; run < stop; ++run, ++low, ++high) {
+        const int64_t n = run % b.count == b.count - 1 ? b.length - (b.count - 1) * b.run : b.run;
+        if (both_ends) ends(x, n, low, high);
+        else *high = magnitude(x, n);
+        x += n;
+    }
+}
+
 // What scaling.py does with the ends of n runs: their scales, as numbers of the scale's own format, and zero points.
 // Where the range is symmetric, `high` is the magnitude. All arrays have room for a whole vector more.
 template <class Q>
@@ -173,7 +225,8 @@ static void cast_piece(const Element& e, const Blocks& b, const Scales& s, const
                        int64_t end, int64_t ahead) {
     with(e, [&](const auto& q) {
         const auto runs = [&](int64_t i, int64_t n, int64_t count, int64_t k) {
-            quantize_runs(q, x + i, out + i, n, count, s.scale + k, s.zero ? s.zero + k : nullptr, s, ahead);
+            const Runs all_runs{n, count, s.scale + k, s.zero ? s.zero + k : nullptr, s.outer, (bool)s.rescale, ahead};
+            quantize_runs(q, all_runs, x + i, out + i);
         };
         const auto each = [&](int64_t i, int64_t n, int64_t k) {
             quantize_each(q, x + i, out + i, n, s.scale + k, s.zero ? s.zero + k : nullptr, s.outer, s.rescale);
@@ -226,76 +279,61 @@ void planish_cast(const Element* e, const Blocks* b, const Scales* s, const floa
                   int32_t width, int32_t threads, int32_t back) {
     if (streams(*b, out, type)) type = STREAM;
     parallel(b->numbers(), PIECE, team(b->numbers(), threads), back,
-             [=](int64_t begin, int64_t end) { cast_some(*e, *b, *s, x, out, type, width, begin, end, 0); });
+             [=](int64_t begin, int64_t end) { cast_some(*e, *b, *s, x, out, type, width, begin, end, NEAR); });
 }
 
 // Runs in batches that stay in the first-level cache: their ends, then their scales, then their numbers. A batch is not
-// longer than `MOST` runs; `level` and `zero` take what was measured, where they are given.
+// longer than `MOST` runs; `level` and `zero` take what was measured, where they are given. Ranges that are not affine may
+// be `known` from planish_ranges.
 void planish_measure_and_cast(const Element* e, const Element* scale, const Rule* rule, const Blocks* b, const float* x,
-                              void* out, int32_t type, int32_t width, float* level_out, float* zero_out,
-                              int32_t rescale, int32_t threads, int32_t back) {
+                              void* out, int32_t type, int32_t width, const float* known, float* level_out,
+                              float* zero_out, int32_t rescale, int32_t threads) {
     constexpr int64_t MOST = 256;
     if (streams(*b, out, type)) type = STREAM;
     int64_t batch = std::max<int64_t>(1, std::min(MOST, 4096 / b->run));
     if (type == PACKED) batch = (batch + 7) / 8 * 8;  // at most PIECE numbers: runs are of 2048 or fewer, see cpu.py
-    const auto start = [b](int64_t run) {
-        return run / b->count * b->length + std::min(b->length, run % b->count * b->run);
-    };
-    const bool even = !rule->both_ends && b->run % LANES == 0 && b->length == b->run * b->count;
-    parallel(b->rows * b->count, batch, team(b->numbers(), threads), back, [=](int64_t first, int64_t stop) {
+    parallel(b->rows * b->count, batch, team(b->numbers(), threads), false, [=](int64_t first, int64_t stop) {
         float low[MOST + LANES], high[MOST + LANES], level[MOST + LANES], zero[MOST + LANES];
         store(low + (stop - first), F{}), store(high + (stop - first), F{});
-        int64_t begin = start(first), end = begin, place = first % b->count;
-        if (even) {
-            magnitudes(x + begin, b->run, stop - first, high);
-            end += (stop - first) * b->run;
-        }
-        for (int64_t k = even ? stop - first : 0; k < stop - first; ++k) {
-            const bool is_last = ++place == b->count;
-            const int64_t n = is_last ? b->length - (b->count - 1) * b->run : b->run;
-            if (rule->both_ends) ends(x + end, n, low + k, high + k);
-            else high[k] = magnitude(x + end, n);
-            end += n;
-            if (is_last) place = 0;
-        }
+        if (known) memcpy(high, known + first, (stop - first) * sizeof(float));
+        else measure(*b, x, first, stop, rule->both_ends, low, high);
         with(*scale, [&](const auto& q) { levels(q, *rule, stop - first, low, high, level, zero); });
         const Scales here{level - first, rule->affine ? zero - first : nullptr, rule->outer, rescale};
-        cast_some(*e, *b, here, x, out, type, width, begin, end, back ? begin - end : end - begin);
+        const int64_t begin = b->start(first), end = b->start(stop);
+        cast_some(*e, *b, here, x, out, type, width, begin, end, known ? NEAR : end - begin);
         if (level_out) memcpy(level_out + first, level, (stop - first) * sizeof(float));
         if (zero_out) memcpy(zero_out + first, zero, (stop - first) * sizeof(float));
     });
 }
 
-// The ends of each run, or their magnitudes in `high`. Runs longer than a piece are shared among threads themselves.
+// The ends of each run, or their magnitudes in `high`.
 void planish_ranges(const Blocks* b, const float* x, float* low, float* high, int32_t both_ends, int32_t threads) {
-    const int64_t pieces = (b->run + PIECE - 1) / PIECE;
-    std::vector<float> parts(2 * b->rows * b->count * pieces);
-    float *lows = parts.data(), *highs = lows + parts.size() / 2;
-    parallel(b->rows * b->count * pieces, std::max<int64_t>(1, PIECE / b->run), team(b->numbers(), threads), false,
-             [&](int64_t begin, int64_t end) {
-                 for (int64_t at = begin; at < end; ++at) {
-                     const int64_t run = at / pieces, first = at % pieces * PIECE, column = run % b->count * b->run;
-                     const int64_t size = std::min({b->run - first, PIECE, b->length - column - first});
-                     const float* from = x + run / b->count * b->length + column + first;
-                     lows[at] = highs[at] = both_ends ? from[0] : 0.0f;  // stays where a last run has fewer pieces
-                     if (size <= 0) continue;
-                     if (both_ends) ends(from, size, lows + at, highs + at);
-                     else highs[at] = magnitude(from, size);
-                 }
-             });
-    for (int64_t run = 0; run < b->rows * b->count; ++run) {
-        if (both_ends) {
-            // a last run that is shorter counts as if padded with zeros
-            const bool padded = run % b->count == b->count - 1 && b->length % b->run;
-            if (padded) lows[run * pieces] = std::min(lows[run * pieces], 0.0f);
-            if (padded) highs[run * pieces] = std::max(highs[run * pieces], 0.0f);
-            ends(lows + run * pieces, pieces, low + run, high + run);
+    const int64_t runs = b->rows * b->count, pieces = (b->run + PIECE - 1) / PIECE;
+    if (pieces == 1) {
+        parallel(runs, PIECE / b->run, team(b->numbers(), threads), false, [=](int64_t first, int64_t stop) {
+            measure(*b, x, first, stop, both_ends, both_ends ? low + first : nullptr, high + first);
+        });
+    } else {  // a run is shared among threads itself
+        std::vector<float> parts(2 * runs * pieces);
+        float *lows = parts.data(), *highs = lows + parts.size() / 2;
+        parallel(runs * pieces, 1, team(b->numbers(), threads), false, [=](int64_t at, int64_t) {
+            const int64_t run = at / pieces, first = at % pieces * PIECE;
+            const int64_t size = std::min(PIECE, b->start(run + 1) - b->start(run) - first);
+            const float* from = x + b->start(run) + first;
+            lows[at] = highs[at] = both_ends ? from[0] : 0.0f;  // stays where a last run has fewer pieces
+            if (size <= 0) return;
+            if (both_ends) ends(from, size, lows + at, highs + at);
+            else highs[at] = magnitude(from, size);
+        });
+        for (int64_t run = 0; run < runs; ++run) {
             float ignored;
-            ends(highs + run * pieces, pieces, &ignored, high + run);
-        } else {
-            high[run] = magnitude(highs + run * pieces, pieces);
+            if (!both_ends) high[run] = magnitude(highs + run * pieces, pieces);
+            else ends(lows + run * pieces, pieces, low + run, &ignored), ends(highs + run * pieces, pieces, &ignored, high + run);
         }
     }
+    if (!both_ends || b->length % b->run == 0) return;
+    for (int64_t run = b->count - 1; run < runs; run += b->count)  // one that is shorter counts as if padded with zeros
+        low[run] = std::min(low[run], 0.0f), high[run] = std::max(high[run], 0.0f);
 }
 
 // `table` lists the number of each code; without it codes are integers, signed as `is_signed` says, in units of `unit`.

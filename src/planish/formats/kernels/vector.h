@@ -119,26 +119,28 @@ static INLINE void store_bytes(uint8_t* p, I v) {
 #endif
 }
 
-// table[index], of 8 and of 16 entries; the table is read from memory.
+// table[index], of 8 entries, and of 4 that are there four times; the table is read from memory.
 #if defined(__AVX512F__)
-static INLINE F lookup16(const float* table, I index) {
+static INLINE F lookup8(const float* table, I index) {
     return _mm512_permutexvar_ps((__m512i)index, _mm512_loadu_ps(table));
 }
-static INLINE F lookup8(const float* table, I index) { return lookup16(table, index); }
+static INLINE F lookup4(const float* table, I index) {
+    return _mm512_permutevar_ps(_mm512_loadu_ps(table), (__m512i)index);
+}
 #elif defined(__AVX2__)
 static INLINE F lookup8(const float* table, I index) {
     return _mm256_permutevar8x32_ps(_mm256_loadu_ps(table), (__m256i)index);
 }
-static INLINE F lookup16(const float* table, I index) {
-    return select(index > 7, lookup8(table + 8, index), lookup8(table, index));
+static INLINE F lookup4(const float* table, I index) {
+    return _mm256_permutevar_ps(_mm256_loadu_ps(table), (__m256i)index);
 }
 #else
-static INLINE F lookup16(const float* table, I index) {
+static INLINE F lookup8(const float* table, I index) {
     F v;
     for (int i = 0; i < LANES; ++i) v[i] = table[index[i]];
     return v;
 }
-static INLINE F lookup8(const float* table, I index) { return lookup16(table, index); }
+static INLINE F lookup4(const float* table, I index) { return lookup8(table, index); }
 #endif
 
 // The highest of all lanes.
