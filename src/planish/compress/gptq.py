@@ -9,6 +9,8 @@ block is chosen as the block is reached, by the loss that it leaves. And the res
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -79,6 +81,18 @@ def round_weight(graph: Graph, node: Node, read: Read, inputs: Moments, in_pairs
     for place, parameter in zip(places, grid.parameters, strict=True):
         graph.tensors[place] = parameter
     assign(graph, cast.fx, layout.stored(rounded.to(current.dtype)))
+
+
+def fit_scale(graph: Graph, node: Node) -> None:
+    """Give the cast of a weight that is rounded to the nearest the scales of least squared error."""
+    cast = node.weight
+    assert cast is not None
+    assert cast.format is not None
+    current = fold(graph, cast.inputs[0].fx)
+    assert current is not None
+    best = replace(cast.format, rule="mse").parameters(current)
+    for place, parameter in zip(cast.args[1], best, strict=True):
+        graph.tensors[str(place.target)] = parameter
 
 
 def frozen(graph: Graph, node: torch.fx.Node) -> Tensor | None:

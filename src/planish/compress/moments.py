@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -12,8 +12,10 @@ from torch.nn.functional import pad
 from planish.compress.sweep import Batch
 from planish.graph import FAMILIES, Node
 
-ROWS = 1 << 14
+ROWS = 1 << 12
 """Rows of inputs that are multiplied at a time."""
+PARTS = 4
+"""Of a symmetric product, computed one after the other."""
 
 
 @dataclass(frozen=True)
@@ -47,26 +49,49 @@ def moments(node: Node, batches: Iterable[Batch]) -> Moments:
     gram = cross = actual = exact = torch.zeros((), dtype=torch.float64)
     count, same = 0, True
     shift: Tensor | None = None
-    for batch in batches:
-        alike = batch.actual is batch.exact
-        same &= alike
-        sides = [rows(node, batch.actual)]
-        sides += [] if alike else [rows(node, batch.exact)]
+    for some in _chunks(node, batches):
         if shift is None:
-            shift = sides[0].mean(0)
-        for some in zip(*(side.split(ROWS) for side in sides), strict=True):
-            some = [part - shift for part in some]  # so that float32 products keep what differs
-            product = some[0].T @ some[0]
-            gram = gram + product
-            cross = cross + (product if alike else some[0].T @ some[-1])
-            actual = actual + some[0].sum(0, dtype=torch.float64)
-            exact = exact + some[-1].sum(0, dtype=torch.float64)
-            count += len(some[0])
+            shift = some[0].mean(0)
+        some = [part - shift for part in some]  # so that float32 products keep what differs
+        alike = len(some) == 1
+        same &= alike
+        product = _squared(some[0])
+        gram = product.double().add_(gram)
+        cross = gram if same else (product if alike else some[0].T @ some[1]).double().add_(cross)
+        actual = actual + some[0].sum(0, dtype=torch.float64)
+        exact = exact + some[-1].sum(0, dtype=torch.float64)
+        count += len(some[0])
     assert shift is not None
     wide, actual, exact = shift.double(), actual / count, exact / count
-    gram = gram + count * (torch.outer(wide, actual) + torch.outer(actual, wide) + torch.outer(wide, wide))
-    cross = cross + count * (torch.outer(wide, exact) + torch.outer(actual, wide) + torch.outer(wide, wide))
-    return Moments(gram, gram if same else cross, actual + wide, exact + wide, count)
+    moved = gram + count * (torch.outer(wide, actual) + torch.outer(actual, wide) + torch.outer(wide, wide))
+    if not same:
+        cross = cross + count * (torch.outer(wide, exact) + torch.outer(actual, wide) + torch.outer(wide, wide))
+    return Moments(moved, moved if same else cross, actual + wide, exact + wide, count)
+
+
+def _chunks(node: Node, batches: Iterable[Batch]) -> Iterator[list[Tensor]]:
+    """Rows of actual and, where they differ, exact inputs, about `ROWS` at a time."""
+    kept: list[list[Tensor]] = []
+    for batch in batches:
+        sides = [batch.actual] if batch.actual is batch.exact else [batch.actual, batch.exact]
+        parts = [rows(node, side) for side in sides]
+        if kept and (len(parts) != len(kept[0]) or sum(len(one[0]) for one in kept) >= ROWS):
+            yield [torch.cat(side) for side in zip(*kept, strict=True)]
+            kept = []
+        kept.append(parts)
+    if kept:
+        yield [torch.cat(side) for side in zip(*kept, strict=True)]
+
+
+def _squared(rows: Tensor) -> Tensor:
+    """`rows.T @ rows`, of which only half is computed."""
+    width, step = rows.shape[1], -(-rows.shape[1] // PARTS)
+    result = rows.new_empty(width, width)
+    for start in range(0, width, step):
+        stop = min(start + step, width)
+        result[:stop, start:stop] = rows[:, :stop].T @ rows[:, start:stop]
+        result[start:stop, :start] = result[:start, start:stop].T
+    return result
 
 
 def rows(node: Node, value: Tensor) -> Tensor:

@@ -198,8 +198,11 @@ class Quantize(Pass):
         result, static = self._structure(graph, layers)
         rounded = {node.name for node in layers if self.by == "gptq" and gptq.applies(result.node(node.name))}
         nearest = [result.node(node.name) for node in layers if node.name not in rounded]
-        for node in {node.weight: node for node in nearest if self._in_pairs(node)}.values():  # tied weights once
-            pairs.round_weight(result, node)
+        for node in {node.weight: node for node in nearest if _is_cast(node.weight)}.values():  # tied weights once
+            if self._in_pairs(node):
+                pairs.round_weight(result, node)
+            elif self.by != "rtn":
+                gptq.fit_scale(result, node)
         corrected = {node.name for node in layers if self.correct_bias and bias.applies(result.node(node.name))}
         if static or rounded or corrected:
             self._calibrate(result, data, static, rounded, corrected, progress)
