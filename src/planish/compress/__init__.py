@@ -1,9 +1,24 @@
 """Lossy passes: each makes a graph smaller or faster and says what it will touch before it does."""
 
+from planish.compress.adapt import Adapt
 from planish.compress.adaptive import EarlyExit, MergeTokens, PruneTokens, SkipLayers
+from planish.compress.correct import Correct
+from planish.compress.factorize import Factorize
 from planish.compress.prune import Prune
 from planish.compress.quantize import Quantize
 from planish.compress.smooth import Smooth
 from planish.compress.structured import PruneStructured
 
-__all__ = ["EarlyExit", "MergeTokens", "Prune", "PruneStructured", "PruneTokens", "Quantize", "SkipLayers", "Smooth"]
+__all__ = [
+    "Adapt",
+    "Correct",
+    "EarlyExit",
+    "Factorize",
+    "MergeTokens",
+    "Prune",
+    "PruneStructured",
+    "PruneTokens",
+    "Quantize",
+    "SkipLayers",
+    "Smooth",
+]

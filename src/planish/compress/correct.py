@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from planish.compress import columns
+from planish.compress.beside import add_product, by_weight, sizes
 from planish.compress.factors import Spectrum, allocate, root, scaled
 from planish.compress.grid import Grid, Layout
 from planish.compress.moments import moments, rows
@@ -26,7 +27,6 @@ from planish.graph import FAMILIES, Data, Editor, Graph, Node, Pass, Progress, S
 from planish.graph.evaluate import fold
 
 Norm = Literal["qera", "lqer", "svd"]
-aten = torch.ops.aten
 
 
 @dataclass(frozen=True)
@@ -113,17 +113,17 @@ class Correct(Pass):
 
     def _layers(self, graph: Graph) -> list[Node]:
         """The first layer that reads each compressed weight."""
-        found: dict[Node, Node] = {}
-        for node in weighted(graph, self.where):
-            if _takes(node):
-                found.setdefault(node.weight, node)  # type: ignore[arg-type]  # a layer with weights
+        return [first for first, *_ in self._groups(graph)]
+
+    def _groups(self, graph: Graph) -> list[tuple[Node, ...]]:
+        found = by_weight(filter(_takes, weighted(graph, self.where)))
         if not found:
             raise OptionError(
                 f"the selector {str(self.where)!r} matches no linear layer whose weight is compressed",
                 "where",
                 "put Correct behind Quantize or Prune",
             )
-        return list(found.values())
+        return found
 
     def _visit(self, graph: Graph, data: Data | None, visit: Callable[[Node, Read], None], names: list[str]) -> None:
         if self.by != "svd":
@@ -170,30 +170,22 @@ class Correct(Pass):
 
     def _wrapped(self, graph: Graph, ranks: Mapping[str, int]) -> Graph:
         edit = graph.edit()
-        for name, rank in ranks.items():
-            if rank:
-                self._wrap(edit, edit.node(name), rank)
+        for layers in self._groups(graph):
+            if rank := ranks[layers[0].name]:
+                self._wrap(edit, layers, rank)
         return edit.done()
 
-    def _wrap(self, edit: Editor, layer: Node, rank: int) -> None:
-        """Put the correction, still zero, behind the last step of a weight, for all that read it."""
-        weight = layer.weight
-        assert weight is not None
-        out, width = _shape(layer)
-        transposed = roles(layer).out_axis == 1
-        sizes = {"__b": (width if transposed else out, rank), "__a": (rank, out if transposed else width)}
-        stem = free_name(edit.graph.tensors, weight_name(layer), list(sizes))
+    def _wrap(self, edit: Editor, layers: tuple[Node, ...], rank: int) -> None:
+        """Put the correction, still zero, behind the last step of a weight."""
+        layer = layers[0]
+        assert layer.weight is not None
+        endings = {"__b": sizes(layer, rank)[0], "__a": sizes(layer, rank)[1]}
+        stem = free_name(edit.graph.tensors, weight_name(layer), list(endings))
         factors = []
-        for axis, (ending, size) in enumerate(sizes.items(), -1):
-            factor = edit.add(stem + ending, torch.zeros(size, dtype=weight.value.dtype), trainable=True)
+        for axis, (ending, size) in enumerate(endings.items(), -1):
+            factor = edit.add(stem + ending, torch.zeros(size, dtype=layer.weight.value.dtype), trainable=True)
             factors.append(self._rounded(edit, factor, axis % 2, layer))
-        product = edit.call(aten.matmul.default, *factors, before=layer)
-        if product.shape != weight.shape:
-            product = edit.call(aten.view.default, product, list(weight.value.shape), before=layer)
-        total = edit.call(aten.add.Tensor, weight, product, before=layer)
-        for user in weight.users:
-            if user != total:
-                edit.replace_input(user, weight, total)
+        add_product(edit, layers, *factors)
 
     def _rounded(self, edit: Editor, factor: Node, rank_axis: int, layer: Node) -> Node:
         if self.factors is None:

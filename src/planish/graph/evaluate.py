@@ -58,7 +58,7 @@ def base_tensors(graph: Graph) -> dict[str, torch.Tensor]:
     return result
 
 
-FACTORS = ("__a", "__b", "__core")
+FACTORS = ("__a", "__b", "__core", "__merged")
 """How the tensors end that a pass has put in the place of the user's: they are then weights themselves."""
 
 

@@ -3,5 +3,7 @@
 from planish.rewrite.batch_norm import FoldBatchNorm
 from planish.rewrite.canonical import Canonicalize
 from planish.rewrite.constants import FoldConstants
+from planish.rewrite.low_rank import SplitLowRank
+from planish.rewrite.merge import Merge
 
-__all__ = ["Canonicalize", "FoldBatchNorm", "FoldConstants"]
+__all__ = ["Canonicalize", "FoldBatchNorm", "FoldConstants", "Merge", "SplitLowRank"]
