@@ -7,6 +7,7 @@ from planish.analysis.profile import Profile, profile
 from planish.analysis.ranges import Ranges, collect
 from planish.analysis.roofline import roofline_time
 from planish.analysis.sensitivity import Sensitivity, sensitivity
+from planish.analysis.sparsity import activation_sparsity
 from planish.analysis.weights import Weight, weights
 from planish.analysis.work import NodeCost, Work
 
@@ -20,6 +21,7 @@ __all__ = [
     "Sensitivity",
     "Weight",
     "Work",
+    "activation_sparsity",
     "analyze",
     "collect",
     "compare",
