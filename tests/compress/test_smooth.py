@@ -76,3 +76,55 @@ def test_bad_input(graph):
         Smooth()(graph)
     with pytest.raises(OptionError, match="not yet quantized"):
         Smooth().plan(Quantize("int8")(graph))
+
+
+def test_few_items_do_not_smooth_by_chance():
+    """Activations alike in all channels: what differs in eight rows is chance, and to smooth it would be worse."""
+    torch.manual_seed(0)
+    graph = capture(nn.Sequential(nn.Linear(64, 32)).eval(), (torch.randn(2, 64),))
+    few = [((torch.randn(2, 64),), {}) for _ in range(4)]
+    smooth, quantize = Smooth()(graph, few), Quantize("int8", "uint8")
+    plain, smoothed = (error(graph, quantize(each, few), seed=7) for each in (graph, smooth))
+    assert smoothed <= 1.02 * plain
+
+
+def awq_graph() -> Graph:
+    """A layer whose input has a few large channels, as language models do."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(64, 64), nn.Linear(64, 32))
+    with torch.no_grad():
+        model[0].weight[::16] *= 12
+    return capture(model.eval(), (torch.randn(4, 64),))
+
+
+@pytest.mark.parametrize("weights", ["int4", "int3@g16"])
+def test_awq_helps_weights_alone(weights):
+    graph = awq_graph()
+    data = items(graph, 32)
+    quantize = Quantize(weights, where="path('1')")
+    smooth = Smooth(weights=weights, activations=None, where="path('1')")(graph, data)
+    assert error(graph, smooth) < 1e-5
+    assert error(graph, quantize(smooth, data)) < error(graph, quantize(graph, data))
+
+
+def test_awq_finds_what_trying_every_alpha_finds():
+    """Equations 4 and 5 of arXiv 2306.00978, by brute force on the data themselves."""
+    graph = awq_graph()
+    data = items(graph, 64)
+    smooth = Smooth(weights="int3", activations=None, where="path('1')")(graph, data)
+    x = torch.cat(
+        [torch.nn.functional.linear(args[0], graph.tensors["0.weight"], graph.tensors["0.bias"]) for args, _ in data]
+    )
+    x, w = x.detach().double(), graph.tensors["1.weight"].detach().double()
+    losses = []
+    for step in range(21):
+        s = x.abs().mean(0) ** (step / 20)
+        s = s / (s.max() * s.min()).sqrt()
+        delta = (w * s).abs().amax(1, keepdim=True) / 3
+        off = x / s @ ((w * s / delta).round().clamp(-4, 3) * delta).T - x @ w.T
+        losses.append(float((off - off.mean(0)).square().sum()))
+    values = smooth.tensors["1.weight"].detach().double()
+    s = (values / w).mean(0)
+    delta = values.abs().amax(1, keepdim=True) / 3
+    off = x / s @ ((values / delta).round().clamp(-4, 3) * delta).T - x @ w.T
+    assert float((off - off.mean(0)).square().sum()) <= 1.05 * min(losses) < 0.9 * losses[0]

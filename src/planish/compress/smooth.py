@@ -19,8 +19,9 @@ from planish.formats import Format, get, int8, uint8
 from planish.graph import Data, Graph, Node, Pass, Progress, Selector, Step, parse_selector
 
 ALPHAS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
-ROWS = 512
-"""Rows of an activation that `alpha="auto"` looks at."""
+AWQ = tuple(step / 20 for step in range(1, 20))
+ROWS = 256
+"""Rows of an activation that `alpha="auto"` judges each half of the data by."""
 
 
 @dataclass(frozen=True)
@@ -28,26 +29,29 @@ class Smooth(Pass):
     """Divide each channel of an activation by a scale, and multiply the weights that read it by the same.
 
     SmoothQuant (Xiao et al., arXiv 2211.10438): the scale of a channel is `max|x|**alpha / max|w|**(1 - alpha)`,
-    normalized to a geometric mean of 1. Exact but for the rounding of float32. The division goes into the layer norm or
-    the linear layer (also through attention, for values) that makes the activation where nothing else reads it, and is
-    otherwise one multiplication in front of the readers. Put it before Quantize.
+    normalized to a geometric mean of 1. For models of which only the weights will be quantized (`activations=None`) it
+    is that of AWQ (Lin et al., arXiv 2306.00978): `mean|x|**alpha`, its largest and smallest normalized. Exact but for
+    the rounding of float32. The division goes into the layer norm or the linear layer (also through attention, for
+    values) that makes the activation where nothing else reads it, and is otherwise one multiplication in front of the
+    readers. Put it before Quantize.
 
     Attributes:
-        alpha: How much of the difficulty moves to the weights, 0 to 1; "auto" tries several for each activation,
-            and none, and keeps what gives the least error of the outputs once quantized.
+        alpha: How much of the difficulty moves to the weights, 0 to 1; "auto" tries several for each activation
+            and keeps what gives the least error of the outputs once quantized, on other items of data than those that
+            the scales come from; an activation that none makes better on both halves of the data is left as it is.
         where: The linear layers.
         weights: The format that "auto" supposes of weights.
-        activations: The format that "auto" supposes of activations.
+        activations: The format that "auto" supposes of activations; None if they will not be quantized.
     """
 
     alpha: float | Literal["auto"] = "auto"
     where: Selector | str = "linear"
     weights: Format | str = int8
-    activations: Format | str = uint8
+    activations: Format | str | None = uint8
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "weights", get(self.weights))
-        object.__setattr__(self, "activations", get(self.activations))
+        object.__setattr__(self, "activations", None if self.activations is None else get(self.activations))
         object.__setattr__(self, "where", parse_selector(self.where))
         if self.alpha != "auto" and not (isinstance(self.alpha, int | float) and 0 <= self.alpha <= 1):
             raise OptionError(f"alpha is a number from 0 to 1, or 'auto', not {self.alpha!r}", "alpha", "alpha='auto'")
@@ -88,32 +92,83 @@ class Smooth(Pass):
         return found
 
     def _scale(self, site: Site, values: list[Tensor]) -> Tensor:
-        rows = torch.cat([value.reshape(-1, value.shape[-1]).float() for value in values])
-        if not bool(torch.isfinite(rows).all()):
+        items = [value.reshape(-1, value.shape[-1]).float() for value in values]
+        if not all(bool(torch.isfinite(rows).all()) for rows in items):
             raise DataError(
                 "an activation is NaN or infinite on the calibration data", site.path, "check data and model"
             )
         weight = torch.cat([_columns(layer) for layer in site.layers])
-        bounds = torch.stack(rows.aminmax(dim=0))  # whatever the scale, the extremes of a channel stay its extremes
-        peak = bounds.abs().amax(0)
-        if self.alpha != "auto":
-            return smoothing(peak, weight, float(self.alpha))
-        sample = rows[torch.linspace(0, len(rows) - 1, min(ROWS, len(rows))).long()]
-        exact = sample @ weight.T
-        choices = [torch.ones(rows.shape[1]), *(smoothing(peak, weight, alpha) for alpha in ALPHAS)]
-        return min(choices, key=lambda scale: self._error(site, bounds, sample, weight, exact, scale))
+        alpha = self._chosen(site, items, weight) if self.alpha == "auto" else float(self.alpha)
+        return torch.ones(weight.shape[1]) if alpha is None else self._smoothing(_extent(items), weight, alpha)
 
-    def _error(self, site: Site, bounds: Tensor, sample: Tensor, weight: Tensor, exact: Tensor, scale: Tensor) -> float:
+    def _smoothing(self, extent: _Extent, weight: Tensor, alpha: float) -> Tensor:
+        return smoothing(extent.peak, weight, alpha) if self.activations is not None else awq(extent.mean, alpha)
+
+    def _chosen(self, site: Site, items: list[Tensor], weight: Tensor) -> float | None:
+        """The alpha with the least error on items that its scales do not come from, each half of the items in turn;
+        None if smoothing is not better on both halves."""
+        if len(items) == 1:
+            items = [items[0][::2], items[0][1::2]]
+        halves = [items[::2], items[1::2]]
+        alphas = ALPHAS if self.activations is not None else AWQ
+        totals = dict.fromkeys(alphas, 0.0)
+        worse: set[float] = set()
+        for fitted, judged in (halves, halves[::-1]):
+            extent, rows = _extent(fitted), torch.cat(judged)
+            sample = rows[torch.linspace(0, len(rows) - 1, min(ROWS, len(rows))).long()]
+            exact = sample @ weight.T
+            plain = self._error(site, extent, sample, weight, exact, torch.ones(weight.shape[1]))
+            for alpha in alphas:
+                error = self._error(site, extent, sample, weight, exact, self._smoothing(extent, weight, alpha))
+                totals[alpha] += error
+                worse |= {alpha} if error >= plain else set()
+        return min((alpha for alpha in alphas if alpha not in worse), key=totals.__getitem__, default=None)
+
+    def _error(
+        self, site: Site, extent: _Extent, sample: Tensor, weight: Tensor, exact: Tensor, scale: Tensor
+    ) -> float:
         """Variance of what quantizing changes in the layers' outputs; the mean is left to bias correction."""
-        activation = placed_on_activation(get(self.activations))
-        if activation.is_dynamic:
-            inputs = activation.cast(sample / scale)
-        else:
-            low, high = find_range([bounds / scale], activation, "minmax", 100, site.path)
-            inputs = activation.cast(sample / scale, activation.parameters(low=low, high=high))
+        inputs = sample / scale
+        if self.activations is not None:
+            activation = placed_on_activation(get(self.activations))
+            parameters = None
+            if not activation.is_dynamic:
+                bounds = torch.stack([extent.low, extent.high]) / scale
+                low, high = find_range([bounds], activation, "minmax", 100, site.path)
+                parameters = activation.parameters(low=low, high=high)
+            inputs = activation.cast(inputs, parameters)
         format = get(self.weights)
         difference = inputs @ (format.per_channel(0) if format.block is None else format).cast(weight * scale).T - exact
         return float((difference - difference.mean(0)).square().sum())
+
+
+@dataclass(frozen=True)
+class _Extent:
+    """Of each channel of an activation, `(channels,)`; whatever the scale, the extremes stay the extremes."""
+
+    low: Tensor
+    high: Tensor
+    mean: Tensor
+
+    @property
+    def peak(self) -> Tensor:
+        return torch.maximum(-self.low, self.high)
+
+
+def _extent(items: list[Tensor]) -> _Extent:
+    count = sum(len(rows) for rows in items)
+    low, high = (torch.stack(ends) for ends in zip(*(rows.aminmax(dim=0) for rows in items), strict=True))
+    mean = torch.stack([rows.abs().sum(0) for rows in items]).sum(0) / count
+    return _Extent(low.amin(0), high.amax(0), mean)
+
+
+def awq(mean: Tensor, alpha: float) -> Tensor:
+    """The scale of each channel by AWQ from the mean `|x|` of each channel.
+
+    It is the inverse of what the paper calls a scale of the weights: here activations are divided by it.
+    """
+    scale = mean.clamp_min(1e-5) ** alpha
+    return scale / (scale.amax() * scale.amin()).sqrt()
 
 
 def smoothing(peak: Tensor, weight: Tensor, alpha: float) -> Tensor:
