@@ -55,8 +55,44 @@ class Block(nn.Module):
         return nn.functional.gelu(self.norm(x + self.out(y.transpose(1, 2).flatten(2))))
 
 
+class Choice(nn.Module):
+    """A branch in a branch, several results, and parameters that branches read in common."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.one, self.other = (nn.Linear(4, 4) for _ in range(3))
+        self.shift = nn.Parameter(torch.randn(4))
+
+    def inner(self, x):
+        def yes(v):
+            return self.one(v) * v.sum(-1, keepdim=True), v + 1
+
+        return torch.cond(x.mean() > 0.3, yes, lambda v: (self.other(v) - self.shift, self.one(v)), (x,))
+
+    def forward(self, x):
+        x = self.first(x)
+        left, right = torch.cond(
+            x.sum() > 0, self.inner, lambda v: (self.other(v), self.shift.expand(v.shape[0], 4) * 2), (x,)
+        )
+        return left + right
+
+
+class Recurrent(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(12, 16, num_layers=2, bidirectional=True, batch_first=True)
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, x):
+        return self.head(self.lstm(x)[0])
+
+
 def graph_of(name: str) -> Graph:
     torch.manual_seed(0)
+    if name == "choice":
+        return capture(Choice().eval(), (torch.randn(2, 4),), {"x": {0: "batch"}}, training=False)
+    if name == "recurrent":
+        return capture(Recurrent().eval(), (torch.randn(2, 5, 12),), {"x": {0: "batch"}}, training=False)
     if name == "perceptron":
         return capture(Perceptron().eval(), (torch.randn(5, 24),), {"x": {0: "batch"}}, training=False)
     if name == "convolution":
@@ -102,7 +138,7 @@ class EngineContract:
             results = compiled(signature.flatten(args, {}))
             assert difference(results, [graph(*args)]).relative < tolerance
 
-    @pytest.mark.parametrize("model", ["perceptron", "convolution", "block"])
+    @pytest.mark.parametrize("model", ["perceptron", "convolution", "block", "recurrent"])
     def test_computes_what_the_graph_says(self, model):
         graph = graph_of(model)
         assert self.engine().unsupported(graph) == []
@@ -120,6 +156,15 @@ class EngineContract:
             return
         assert self.engine().unsupported(small) == []
         self.runs(small, 0.02)  # one code, where an engine rounds at another place
+
+    @pytest.mark.parametrize("recipe", [None, "static", "weights"])
+    def test_takes_the_branch_that_the_graph_takes(self, recipe):
+        graph = graph_of("choice")
+        calls = [((torch.randn(3, 4) * 2,), {}) for _ in range(9)]
+        small = QUANTIZED[recipe](graph, calls) if recipe else graph
+        compiled = self.engine().compile(small, Options(exact=self.engine().has_exact))
+        for args, _ in calls:
+            assert difference(compiled(list(args)), [small(*args)]).relative < 0.02
 
     def test_saved_files_compute_the_same(self):
         graph = graph_of("perceptron")

@@ -99,18 +99,30 @@ def test_what_has_no_onnx_form_is_listed_with_its_path():
 
 
 class Choice(nn.Module):
-    def __init__(self):
+    def __init__(self, odd=False):
         super().__init__()
-        self.one, self.other = nn.Linear(4, 4), nn.Linear(4, 4)
+        self.one, self.other = nn.Linear(4, 4), Odd() if odd else nn.Linear(4, 4)
 
     def forward(self, x):
-        return torch.cond(x.sum() > 0, lambda x: self.one(x), lambda x: self.other(x), (x,))
+        return torch.cond(x.sum() > 0, lambda x: self.one(x).sum(), lambda x: self.other(x).sum(), (x,))
 
 
-def test_a_choice_is_listed_once():
-    (refused,) = lower(capture(Choice().eval(), (torch.randn(2, 4),))).unsupported
-    assert refused.op == "cond"
-    assert "chooses" in refused.reason
+def test_branches_keep_their_steps_and_their_weights():
+    graph = Quantize("int8")(capture(Choice().eval(), (torch.randn(2, 4),), training=False))
+    model = onnx_model(graph)
+    onnx.checker.check_model(model, full_check=True)
+    (choice,) = (node for node in model.graph.node if node.op_type == "If")
+    held = {}
+    for attribute in choice.attribute:
+        assert "MatMul" in [node.op_type for node in attribute.g.node]
+        held |= {tensor.name: numpy_helper.to_array(tensor) for tensor in attribute.g.initializer}
+    assert "MatMul" not in [node.op_type for node in model.graph.node]
+    assert held["one.weight"].dtype == held["other.weight"].dtype == np.int8
+
+
+def test_what_a_branch_cannot_do_is_listed():
+    (refused,) = lower(capture(Choice(odd=True).eval(), (torch.randn(4, 4),), training=False)).unsupported
+    assert refused.op == "linalg_svdvals"
 
 
 class Heads(nn.Module):

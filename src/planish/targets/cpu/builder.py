@@ -6,7 +6,9 @@ where the sizes are fixed it is a constant.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections import ChainMap
+from collections.abc import Callable, Iterator, Mapping, MutableMapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,6 +20,7 @@ from torch import fx
 
 from planish.formats import Format
 from planish.graph import Graph
+from planish.graph.branches import COND, bodies_of, source
 from planish.graph.evaluate import fold
 from planish.graph.shapes import size_text
 
@@ -68,19 +71,24 @@ class Builder:
         self.dialect = dialect
         self.fixed = dict(fixed or {})
         self.nodes: list[onnx.NodeProto] = []
-        self.constants: dict[str, TensorProto] = {}
+        self.constants: MutableMapping[str, TensorProto] = {}
         self.domains: set[str] = set()
         self._values: dict[fx.Node, Any] = {}
         self._folded: dict[fx.Node, torch.Tensor] = {}
         self._constant: set[fx.Node] = set()  # nodes that depend on no input
-        for node in graph.fx.nodes:
-            sources = node.all_input_nodes
-            if node.op == "get_attr" or (node.op == "call_function" and sources and self._constant.issuperset(sources)):
-                self._constant.add(node)
+        self._find_constants(graph.fx)
         self._makers: dict[str, onnx.NodeProto] = {}
         self._made: dict[tuple[Any, ...], str] = {}
         self._used: set[str] = set()
         self.scope = ""
+
+    def _find_constants(self, graph: fx.Graph) -> None:
+        for node in graph.nodes:
+            sources = [source(each, self.graph.calls) for each in node.all_input_nodes]
+            if node.op == "get_attr" or (node.op == "call_function" and sources and self._constant.issuperset(sources)):
+                self._constant.add(node)
+            for body in bodies_of(node, self.graph.branches) if node.target is COND else ():
+                self._find_constants(body)
 
     # Writing ---------------------------------------------------------------------------------------------------------
 
@@ -127,6 +135,19 @@ class Builder:
             return None
         return self.emit(op, before.input[0], inputs[1])
 
+    @contextmanager
+    def body(self) -> Iterator[tuple[list[onnx.NodeProto], Mapping[str, TensorProto]]]:
+        """Steps and constants of a branch, which may read all before it, and which nobody else may read. ONNX Runtime
+        wants the weights of integer layers in the same branch, so that what several read is stored in each."""
+        outer = self.nodes, self._made, self._values, self.constants
+        own: dict[str, TensorProto] = {}
+        self.nodes, self._made, self._values = [], dict(self._made), dict(self._values)
+        self.constants = ChainMap(own, self.constants)
+        try:
+            yield self.nodes, own
+        finally:
+            self.nodes, self._made, self._values, self.constants = outer
+
     def constant(self, array: Any, dtype: Any = None, name: str = "") -> str:
         """An initializer; equal small ones are shared."""
         array = np.ascontiguousarray(np.asarray(array, dtype)).reshape(np.shape(array))
@@ -157,10 +178,13 @@ class Builder:
 
     def is_refused(self, node: Any) -> bool:
         """Whether a node has no ONNX form."""
-        return self._values.get(node) == ""
+        return isinstance(node, fx.Node) and self._values.get(source(node, self.graph.calls)) == ""
 
     def known(self, node: Any) -> torch.Tensor | None:
         """The value of a node that depends on no input; None for any other."""
+        if not isinstance(node, fx.Node):
+            return None
+        node = source(node, self.graph.calls)
         return fold(self.graph, node, self._folded) if node in self._constant else None
 
     def size_of(self, value: Any) -> int | None:
@@ -190,6 +214,7 @@ class Builder:
     def value(self, item: Any, dtype: torch.dtype | None = None) -> str:
         """The ONNX value of a node or a number, converted to `dtype` if it has another type."""
         if isinstance(item, fx.Node):
+            item = source(item, self.graph.calls)
             held = item.meta.get("val")
             if not isinstance(held, torch.Tensor):
                 return self._scalar(item, dtype or torch.int64)
@@ -226,7 +251,7 @@ class Builder:
     def size(self, item: Any) -> str:
         """A size as an int64 tensor of one element."""
         known = self.size_of(item)
-        return self.ints(known) if known is not None else self._values[item]
+        return self.ints(known) if known is not None else self._values[source(item, self.graph.calls)]
 
     def sizes(self, items: Sequence[Any]) -> str:
         """A list of sizes as one int64 tensor."""

@@ -19,9 +19,11 @@ from torch.fx.experimental.proxy_tensor import make_fx
 
 from planish.errors import EngineError
 from planish.graph import Graph, Node
+from planish.graph.branches import COND, bodies_of
 from planish.graph.operators import is_guard
 from planish.graph.ops import base_name
 from planish.graph.shapes import size_text
+from planish.rewrite import SplitLowRank
 from planish.targets.base import Unsupported
 from planish.targets.cpu.builder import OPSET, PLAIN, TYPES, Builder, Dialect
 from planish.targets.cpu.rules import RULES
@@ -54,6 +56,7 @@ def lower(graph: Graph, fixed: Mapping[str, int] | None = None, dialect: Dialect
         fixed: Sizes that will not vary, by the user's name; the others stay dynamic.
         dialect: What the engine takes besides plain ONNX.
     """
+    graph = SplitLowRank()(graph)
     b = Builder(graph, fixed, dialect)
     refused: list[Unsupported] = []
     inputs = []
@@ -62,16 +65,14 @@ def lower(graph: Graph, fixed: Mapping[str, int] | None = None, dialect: Dialect
             b.set(node, b.name(node.name))
             if isinstance(node.meta.get("val"), torch.Tensor):
                 inputs.append(_declare(b, node, b.value(node)))
-        elif node.op == "call_function" and not is_guard(node.target) and b.known(node) is None:
-            b.scope = Node(graph, node).path
+        else:
             refused += _write(b, node)
     if refused:
         return Lowered(None, tuple(refused))
     outputs = []
     for name, node in zip(Signature.of(graph).outputs, output_nodes(graph), strict=True):
         made = b.name(name)
-        b.nodes.append(helper.make_node("Identity", [b.value(node)], [made], name=made))
-        outputs.append(_declare(b, node, made))
+        outputs.append(_result(b, node, made))
     nodes, used = _live(b.nodes, [output.name for output in outputs])
     constants = [tensor for name, tensor in b.constants.items() if name in used]
     proto = helper.make_graph(nodes, "planish", inputs, outputs, constants)
@@ -85,8 +86,21 @@ def _live(nodes: list[onnx.NodeProto], outputs: list[str]) -> tuple[list[onnx.No
     for node in reversed(nodes):
         if not used.isdisjoint(node.output):
             live.append(node)
-            used.update(node.input)
+            used.update(_read_by(node))
     return live[::-1], used
+
+
+def _read_by(node: onnx.NodeProto) -> Iterator[str]:
+    """What a step reads, or the branches in it."""
+    yield from node.input
+    for attribute in node.attribute:
+        for inner in attribute.g.node:
+            yield from _read_by(inner)
+
+
+def _result(b: Builder, node: Call, name: str) -> onnx.ValueInfoProto:
+    b.nodes.append(helper.make_node("Identity", [b.value(node)], [name], name=name))
+    return _declare(b, node, name)
 
 
 def _declare(b: Builder, node: Call, name: str) -> onnx.ValueInfoProto:
@@ -100,6 +114,9 @@ def _declare(b: Builder, node: Call, name: str) -> onnx.ValueInfoProto:
 
 def _write(b: Builder, node: Call) -> Iterator[Unsupported]:
     """Write one operation, or its parts; yields what cannot be."""
+    if node.op != "call_function" or is_guard(node.target) or b.known(node) is not None:
+        return
+    b.scope = Node(b.graph, node).path
     name = base_name(node.target)
     in_place = name.endswith("_") and not name.endswith("__") and name[:-1] in RULES
     rule = RULES.get(name[:-1] if in_place else name)
@@ -114,7 +131,9 @@ def _write(b: Builder, node: Call) -> Iterator[Unsupported]:
             raise LookupError("it writes into a view of another tensor")
         if isinstance(value, torch.Tensor) and value.dtype not in TYPES:
             raise LookupError(f"ONNX has no tensors of {value.dtype}")
-        if rule is not None:
+        if node.target is COND:
+            yield from _choose(b, node)
+        elif rule is not None:
             b.set(node, rule(b, node))
             if in_place:
                 b.set(node.args[0], b.value(node))
@@ -125,6 +144,35 @@ def _write(b: Builder, node: Call) -> Iterator[Unsupported]:
         b.set(node, "")  # so that what reads it is judged by itself
 
 
+def _choose(b: Builder, node: Call) -> Iterator[Unsupported]:
+    """`torch.cond` as If, whose branches read what stands outside by its name.
+
+    Raises:
+        LookupError: A branch gives something that is no tensor.
+    """
+    refused: list[Unsupported] = []
+    branches = {}
+    for place, body in zip(("then_branch", "else_branch"), bodies_of(node, b.graph.branches), strict=True):
+        with b.body() as (steps, constants):
+            for step in body.nodes:
+                refused += _write(b, step)
+            if refused:
+                continue
+            results: Any = body.output_node().args[0]
+            if not all(isinstance(result, fx.Node) for result in results):
+                raise LookupError("a branch gives something that is no tensor")
+            outputs = [_result(b, result, b.name(f"{place}.{result.name}")) for result in results]
+        nodes, used = _live(steps, [output.name for output in outputs])
+        own = [tensor for name, tensor in constants.items() if name in used]
+        branches[place] = helper.make_graph(nodes, place, [], outputs, own)
+    if refused:
+        yield from refused
+        b.set(node, "")
+        return
+    made = b.emit("If", b.value(node.args[0], torch.bool), outputs=len(node.meta["val"]), **branches)
+    b.set(node, made if isinstance(made, tuple) else (made,))
+
+
 def _decompose(b: Builder, node: Call) -> None:
     """Let PyTorch express an operation by simpler ones, and write those.
 
@@ -132,7 +180,7 @@ def _decompose(b: Builder, node: Call) -> None:
         LookupError: PyTorch has no decomposition, or one of the parts has no rule either.
     """
     if not isinstance(node.target, torch._ops.OpOverload):
-        raise LookupError("it chooses or repeats computations, which is not written as ONNX")
+        raise LookupError("it repeats computations, which is not written as ONNX")
     sources = [source for source in node.all_input_nodes if isinstance(source.meta.get("val"), torch.Tensor)]
     if any(not isinstance(source.meta.get("val"), torch.Tensor) for source in node.all_input_nodes):
         raise LookupError("there is no ONNX form for it with sizes that vary")

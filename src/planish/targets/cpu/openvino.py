@@ -113,6 +113,7 @@ class OpenVinoModel:
             info = {key: value.astype(str) for key, value in node.get_rt_info().items() if hasattr(value, "astype")}
             spent = info.get("execTimeMcs", "")
             if spent.isdigit():
-                kind = info.get("runtimePrecision", "unknown").lower()
+                inside = info.get("layerType") == "If"  # of what runs in a branch it tells the time alone
+                kind = "unknown" if inside else info.get("runtimePrecision", "unknown").lower()
                 times["int8" if kind in ("u8", "i8") else kind] += float(spent)
         return shares(times)

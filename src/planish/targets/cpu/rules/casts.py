@@ -21,6 +21,7 @@ from torch import fx
 from planish.formats import Format
 from planish.formats.block import TOKEN
 from planish.formats.integer import Int
+from planish.graph.branches import source
 from planish.graph.ops import base_name
 from planish.targets.cpu.builder import Builder, to_numpy
 from planish.targets.cpu.rules.arguments import Call, arguments
@@ -74,16 +75,16 @@ class Stored:
 
 def stored(b: Builder, node: Call) -> Stored | None:
     """The codes of a weight cast; None where DequantizeLinear cannot say what the format means."""
-    form, source = format_of(node), b.known(node.args[0])
+    form, numbers = format_of(node), b.known(node.args[0])
     element = form.element
-    if source is None or not isinstance(element, Int) or element.bits > 8 or (form.scale and form.scale.scale):
+    if numbers is None or not isinstance(element, Int) or element.bits > 8 or (form.scale and form.scale.scale):
         return None
     given = [b.known(parameter) for parameter in arguments(node)["parameters"]]
-    codes = form.encode(source.detach().float(), given or None)  # type: ignore[arg-type]
+    codes = form.encode(numbers.detach().float(), given or None)  # type: ignore[arg-type]
     unit = 2.0**-element.frac
     if form.scale is None:
         return Stored(to_numpy(codes.codes), np.float32(unit), None, 0, 0, element.bits)  # type: ignore[arg-type]
-    shape = tuple(source.shape)
+    shape = tuple(numbers.shape)
     scale = to_numpy((codes.parameters[0].float() * unit).broadcast_to(form.scale_shape(shape)))
     zero = None
     if form.is_affine:
@@ -125,31 +126,33 @@ def _dequantize(b: Builder, held: Stored, name: str) -> str:
     return b.emit("DequantizeLinear", *inputs, **({"axis": held.axis} if held.scale.ndim else {}), **extra)  # type: ignore[arg-type]
 
 
-def _name(node: Call) -> str:
-    while node.op != "get_attr" and node.all_input_nodes:
+def _name(b: Builder, node: Call) -> str:
+    while (node := source(node, b.graph.calls)).op != "get_attr" and node.all_input_nodes:
         node = node.all_input_nodes[0]
     return str(node.target) if node.op == "get_attr" else node.name
 
 
 def weight(b: Builder, node: Call, transposed: bool = False) -> str:
     """The ONNX value of what feeds a weight: codes and scales for a cast, otherwise the folded numbers."""
+    node = source(node, b.graph.calls)
     if is_weight(b, node) and (held := stored(b, node)) is not None:
-        return _dequantize(b, held.transposed() if transposed else held, _name(node))
+        return _dequantize(b, held.transposed() if transposed else held, _name(b, node))
     known = b.known(node)
     if known is None:
         x = b.value(node)
         return b.emit("Transpose", x, perm=[1, 0]) if transposed else x
     if not transposed:
         return b.value(node)
-    return b.constant(to_numpy(known.t()), name=_name(node))
+    return b.constant(to_numpy(known.t()), name=_name(b, node))
 
 
 def rows(b: Builder, table: Call, indices: str) -> str:
     """Rows of an embedding table; of a quantized one, codes and scales are looked up separately."""
+    table = source(table, b.graph.calls)
     held = stored(b, table) if is_weight(b, table) else None
     if held is None or (held.scale.ndim and held.axis != 0 and not held.block) or (held.block and held.axis != 1):
         return b.emit("Gather", b.value(table), indices, axis=0)
-    name = _name(table)
+    name = _name(b, table)
     x = b.cast(b.emit("Gather", b.constant(held.codes, name=name), indices, axis=0), torch.float32)
     if held.block:
         x = b.emit("Reshape", x, b.emit("Concat", b.emit("Shape", indices), b.ints(-1, held.block), axis=0))
@@ -275,23 +278,24 @@ class Moved:
         return self.restore(product)
 
 
-def moved_scale(b: Builder, source: Call, weight_node: Call) -> Moved | None:
+def moved_scale(b: Builder, given: Call, weight_node: Call) -> Moved | None:
     """For a dynamic cast in front of a linear layer, its codes and how to scale the product.
 
     With codes `u`, scale `s` and zero point `z` of each token: `((u - z) * s) @ w = s * (u @ w - z * sum(w))`.
     """
-    if not is_cast(source) or is_weight(b, source):
+    given = source(given, b.graph.calls)
+    if not is_cast(given) or is_weight(b, given):
         return None
-    form = format_of(source)
+    form = format_of(given)
     numbers = b.known(weight_node)
     if not form.is_dynamic or b.dialect.rounds(form) or refusal(form) or numbers is None:
         return None
-    x = b.value(source.args[0], torch.float32)
+    x = b.value(given.args[0], torch.float32)
     scale, zero = _measured(b, x, form)
     codes = _scaled(b, x, scale, zero, form)
     if zero is None:
         return Moved(codes, lambda product: b.emit("Mul", product, scale))
-    sums = b.constant(numbers.double().sum(1).float().numpy(), name=f"{_name(weight_node)}__sum")
+    sums = b.constant(numbers.double().sum(1).float().numpy(), name=f"{_name(b, weight_node)}__sum")
 
     def restore(product: str) -> str:
         return b.emit("Mul", b.emit("Sub", product, b.emit("Mul", zero, sums)), scale)
