@@ -258,7 +258,7 @@ def test_in_a_recipe_file() -> None:
     assert config.encode(Distill()) == {}
     graph = mlp()
     assert "trains 0.weight" in str(recipe.plan(graph))
-    result = recipe(graph, items(graph, 8))
+    result = recipe(graph, items(graph, 8), training=(item for item in items(graph, 8)))  # read once
     assert result.origin is graph
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor, nn
@@ -39,6 +39,8 @@ class Gradual(Pass):
     ramp: float = 0.6
     updates: int = 30
     training: Distill = field(default_factory=Distill)
+
+    learns: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         if self.by not in get_args(Choice):
