@@ -10,10 +10,12 @@ block is chosen as the block is reached, by the loss that it leaves. And the res
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
 
+from planish.compress.adaround import adaround
 from planish.compress.columns import Fixed, damped, descend, gptq
 from planish.compress.expression import assign, solvable
 from planish.compress.grid import Grid, Layout
@@ -25,6 +27,8 @@ from planish.graph import FAMILIES, Graph, Node
 from planish.graph.evaluate import base_name_of, fold
 from planish.graph.ops import base_name
 
+Together = Literal["gptq", "adaround"]
+"""How the weights of a layer are rounded with regard to each other."""
 PULL = 0.1
 """How strongly the least-squares solution is held to the original weight, as a share of the diagonal's mean; inputs for
 each row of calibration data are added, so that few rows move it little."""
@@ -50,7 +54,7 @@ def _own(node: Node) -> bool:
     return list(step.users) == [reader] and len(same) == 1
 
 
-def round_weight(graph: Graph, node: Node, read: Read, inputs: Moments, in_pairs: bool = False) -> None:
+def round_weight(graph: Graph, node: Node, read: Read, inputs: Moments, by: Together, in_pairs: bool = False) -> None:
     """Replace the layer's weight by numbers of its cast's format that compute the exact output best.
 
     Args:
@@ -58,6 +62,7 @@ def round_weight(graph: Graph, node: Node, read: Read, inputs: Moments, in_pairs
         node: A layer that `applies` accepts.
         read: Gives what it reads.
         inputs: Of its inputs, about their means if the bias will make up for the mean error.
+        by: How: "adaround" takes the scales of least squared error and no others.
         in_pairs: Whether codes are kept to pairs (`planish.compress.pairs`); the scales then grow.
     """
     cast = node.weight
@@ -71,13 +76,18 @@ def round_weight(graph: Graph, node: Node, read: Read, inputs: Moments, in_pairs
     gram = inputs.gram
     pull = (PULL + len(gram) / inputs.count) * gram.diag().mean() * torch.eye(len(gram), dtype=gram.dtype)
     start = torch.linalg.solve(gram + pull, inputs.cross @ exact.double().T + pull @ now.double().T).T.float()
+    if by == "adaround":
+        fit_scale(graph, node)
     places = [str(place.target) for place in cast.args[1]]
     grid = Grid(cast.format, tuple(graph.tensors[place].detach() for place in places), layout)
     partners = Partners(len(gram)) if in_pairs else None
     still = frozen(graph, source.fx)
     fixed = None if still is None else Fixed(layout.matrix(still).T, now.float().T)
     gram = damped(gram)
-    rounded = descend(gptq(start, gram, grid, fixed, partners), start, gram, grid, fixed, partners)
+    if by == "adaround":
+        rounded = adaround(start, gram, grid, fixed)
+    else:
+        rounded = descend(gptq(start, gram, grid, fixed, partners), start, gram, grid, fixed, partners)
     for place, parameter in zip(places, grid.parameters, strict=True):
         graph.tensors[place] = parameter
     assign(graph, cast.fx, layout.stored(rounded.to(current.dtype)))

@@ -5,12 +5,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
-from planish.compress import bias, exclude, gptq, pairs
+from planish.compress import adaround, bias, exclude, gptq, pairs
 from planish.compress.moments import Moments, moments
 from planish.compress.ranges import RANGES, Ranges, find_range
 from planish.compress.sites import (
@@ -31,7 +31,7 @@ from planish.formats import Format, get, int8
 from planish.graph import FAMILIES, Data, Editor, Graph, Node, Pass, Progress, Selector, Step, ops, parse_selector
 
 WEIGHTED = "linear | conv | embedding"
-Rounding = Literal["rtn", "gptq"]
+Rounding = Literal["rtn", "gptq", "adaround"]
 
 
 @dataclass(frozen=True)
@@ -54,7 +54,9 @@ class Quantize(Pass):
         percentile: Per cent of the numbers that a "percentile" range holds.
         by: "rtn" rounds each weight to the nearest; "gptq" rounds one input channel after the other and lets the rest
             make up for it (arXiv 2210.17323), on the inputs that the quantized model really gives, aiming at the
-            outputs of the exact one. Linear layers only; others are rounded to the nearest.
+            outputs of the exact one, and chooses the scales on the way; "adaround" learns whether each weight goes up
+            or down (arXiv 2004.10568). Both are for linear layers and convolutions in one group; other weights, and
+            those that several layers read, are rounded to the nearest, by the scales of least squared error.
         correct_bias: Move the bias of each layer that has one by the mean error of its output on the calibration data
             (arXiv 1906.04721, section 4.2), earlier layers being corrected already.
         pair_bits: 16 keeps the codes of weights to such as never overflow the 16 bits in which x86 processors without
@@ -86,16 +88,24 @@ class Quantize(Pass):
             raise OptionError("nothing to quantize: no format is given", "weights, activations", "weights='int8'")
         if self.ranges not in RANGES:
             raise OptionError(f"unknown ranges {self.ranges!r}", "ranges", f"one of {', '.join(RANGES)}")
-        if self.by not in ("rtn", "gptq"):
-            raise OptionError(f"unknown rounding {self.by!r}", "by", "'rtn' or 'gptq'")
+        if self.by not in get_args(Rounding):
+            raise OptionError(f"unknown rounding {self.by!r}", "by", f"one of {', '.join(get_args(Rounding))}")
         if self.pair_bits not in (16, 32):
             raise OptionError(f"pairs of products are added in 16 or 32 bits, not {self.pair_bits}", "pair_bits")
         if self.pair_bits == 16 and self.weights is not None:
             pairs.check(get(self.weights))
+        if self.by == "adaround" and self.weights is not None:
+            self._check_adaround(get(self.weights))
         if not 50 < self.percentile <= 100:
             raise OptionError(f"a range holds 50 to 100 per cent of the numbers, not {self.percentile}", "percentile")
         if self.max_drop is not None and self.max_drop < 0:
             raise OptionError(f"a metric cannot be asked to fall by {self.max_drop}", "max_drop", "max_drop=0.002")
+
+    def _check_adaround(self, format: Format) -> None:
+        if not adaround.applies(format):
+            raise OptionError(f"the numbers of {format} are not each above or below another", "by", "by='gptq'")
+        if self.pair_bits == 16 and format.bits > 7:
+            raise OptionError("AdaRound does not keep codes to pairs", "pair_bits", "by='gptq', or pair_bits=32")
 
     def plan(self, graph: Graph) -> list[Step]:
         """One step for each tensor: its format, and its bytes before and after."""
@@ -196,7 +206,7 @@ class Quantize(Pass):
 
     def _quantized(self, graph: Graph, layers: list[Node], data: Data | None, progress: Progress) -> Graph:
         result, static = self._structure(graph, layers)
-        rounded = {node.name for node in layers if self.by == "gptq" and gptq.applies(result.node(node.name))}
+        rounded = {node.name for node in layers if self.by != "rtn" and gptq.applies(result.node(node.name))}
         nearest = [result.node(node.name) for node in layers if node.name not in rounded]
         for node in {node.weight: node for node in nearest if _is_cast(node.weight)}.values():  # tied weights once
             if self._in_pairs(node):
@@ -264,7 +274,8 @@ class Quantize(Pass):
             if node.name in rounded:
                 found = self._moments(node, read, latest)
                 inputs = found.about_mean if node.name in corrected else found
-                gptq.round_weight(graph, node, read, inputs, self._in_pairs(node))
+                by = "adaround" if self.by == "adaround" else "gptq"
+                gptq.round_weight(graph, node, read, inputs, by, self._in_pairs(node))
             if node.name in corrected:
                 bias.correct(graph, node, read)
 
