@@ -34,6 +34,8 @@ from planish.registry import Registry
 passes = Registry(
     "pass",
     {
+        "allocate": "planish.compress:Allocate",
+        "cluster": "planish.compress:Cluster",
         "distill": "planish.training:Distill",
         "fold-batch-norm": "planish.rewrite:FoldBatchNorm",
         "fold-constants": "planish.rewrite:FoldConstants",

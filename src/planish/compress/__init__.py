@@ -2,6 +2,8 @@
 
 from planish.compress.adapt import Adapt
 from planish.compress.adaptive import EarlyExit, MergeTokens, PruneTokens, SkipLayers
+from planish.compress.allocate import Allocate
+from planish.compress.cluster import Cluster
 from planish.compress.correct import Correct
 from planish.compress.factorize import Factorize
 from planish.compress.prune import Prune
@@ -11,6 +13,8 @@ from planish.compress.structured import PruneStructured
 
 __all__ = [
     "Adapt",
+    "Allocate",
+    "Cluster",
     "Correct",
     "EarlyExit",
     "Factorize",
