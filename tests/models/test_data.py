@@ -70,6 +70,9 @@ def test_the_splits_share_no_sentence():
     splits = {name: {row.text.lower() for row in sentences.split(name)} for name in sentences.COUNTS}
     assert {name: len(rows) for name, rows in splits.items()} == sentences.COUNTS
     assert len(set.union(*splits.values())) == sum(sentences.COUNTS.values())
+    training = {row.text.lower() for row in sentences.split("training")}
+    assert len(training) > 20_000
+    assert not training & set.union(*splits.values())
     assert {row.genre for row in sentences.split("evaluation")} == set(sentences.GENRES)
     assert {row.genre for row in sentences.split("probe_test")} == {"movieReviewSnippets"}
 

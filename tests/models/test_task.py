@@ -6,7 +6,7 @@ from torch import nn
 
 from planish import metrics
 from planish.errors import DataError, ModelError, UnknownName
-from planish.models.task import Task, check_data, split_inputs
+from planish.models.task import Later, Task, check_data, split_inputs
 from planish.record import Measurement
 
 X = torch.randn(6, 4, generator=torch.Generator().manual_seed(0))
@@ -119,3 +119,20 @@ def test_wrong_model_and_metric():
 
 def test_callables_pass_through():
     assert metrics.get(metrics.accuracy) is metrics.accuracy
+
+
+def test_training_data_is_made_and_checked_when_it_is_read():
+    made = []
+
+    def make():
+        made.append(True)
+        return [((X,), {}), ((X[:, :2, None],), {})]
+
+    given = task(training=Later(make, "rows")).training
+    assert not made
+    assert given.description == "rows"
+    items = iter(given)
+    assert torch.equal(next(items)[0][0], X)
+    with pytest.raises(DataError, match=r"training\[1\]"):
+        next(items)
+    assert len(list(zip(range(1), given, strict=False))) == len(made) == 1
