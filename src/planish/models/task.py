@@ -204,7 +204,7 @@ class Later:
     description: str
 
     def __iter__(self) -> Iterator[tuple[Any, ...]]:
-        return iter(self._items)
+        yield from self._items
 
     @cached_property
     def _items(self) -> tuple[tuple[Any, ...], ...]:
