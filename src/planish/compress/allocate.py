@@ -109,7 +109,7 @@ class Allocate(Pass):
         items: How many items of calibration data losses are measured on.
     """
 
-    budget: str
+    budget: str = "5 bits"
     formats: tuple[str, ...] = ("int4@g32*float16", "int8")
     where: Selector | str = "linear | conv"
     activations: Format | str | None = None
