@@ -53,6 +53,7 @@ passes = Registry(
         "split-low-rank": "planish.rewrite:SplitLowRank",
         "quantize": "planish.compress:Quantize",
         "skip-layers": "planish.compress:SkipLayers",
+        "rotate": "planish.compress:Rotate",
         "smooth": "planish.compress:Smooth",
     },
 )

@@ -8,6 +8,7 @@ from planish.compress.correct import Correct
 from planish.compress.factorize import Factorize
 from planish.compress.prune import Prune
 from planish.compress.quantize import Quantize
+from planish.compress.rotate import Rotate
 from planish.compress.smooth import Smooth
 from planish.compress.structured import PruneStructured
 
@@ -23,6 +24,7 @@ __all__ = [
     "PruneStructured",
     "PruneTokens",
     "Quantize",
+    "Rotate",
     "SkipLayers",
     "Smooth",
 ]
