@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise, product
+from pathlib import Path
 
 import pytest
 import torch
@@ -13,11 +14,12 @@ from hypothesis import strategies as st
 
 from planish import config
 from planish.analysis import analyze, sensitivity
-from planish.compress import Allocate, Quantize
+from planish.compress import Adapt, Allocate, Prune, Quantize, Smooth
 from planish.compress.allocate import solve
 from planish.errors import DataError, OptionError
 from planish.formats import get
-from planish.graph import Graph
+from planish.graph import Graph, Pass
+from tests.compress import contract
 from tests.compress.models import attention, convnet, error, items, mlp
 from tests.support import require
 
@@ -144,6 +146,17 @@ def test_plan_names_the_candidates(graph: Graph) -> None:
     assert len(steps) == 6
     assert all("one of int2" in step.action and "4.5 bits" in step.action for step in steps)
     assert len([n for n in Allocate("4.5 bits", FORMATS).draft(graph).nodes if n.op == "cast"]) == 6
+
+
+@pytest.mark.parametrize("order", ["before", "after"])
+@pytest.mark.parametrize(
+    "other", [Prune("50%", where="linear"), Smooth(alpha=0.5), Adapt(2)], ids=lambda p: type(p).__name__
+)
+def test_composes(graph: Graph, other: Pass, order: str, tmp_path: Path) -> None:
+    if order == "after" and isinstance(other, Smooth):
+        pytest.skip("Smooth comes before rounding, and says so")
+    steps = [Allocate("6 bits", FORMATS), other]
+    contract.applied(graph, steps if order == "after" else steps[::-1], items(graph), tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from planish.compress import Cluster, Prune, Quantize
+from planish.compress import Adapt, Cluster, Correct, Prune, Quantize, Smooth
 from planish.errors import OptionError
 from planish.graph import Graph
+from tests.compress import contract
 from tests.compress.models import attention, convnet, error, items, mlp
 
 
@@ -104,6 +105,24 @@ def test_saves_and_loads(tmp_path: Path) -> None:
     graph.save(tmp_path / "m.planish")
     (x,), _ = items(graph)[0]
     assert torch.equal(Graph.load(tmp_path / "m.planish")(x), graph(x))
+
+
+OTHERS = {
+    "prune": Prune("50%", where="linear"),
+    "smooth": Smooth(alpha=0.5),
+    "correct": Correct(rank=2),
+    "lora": Adapt(2),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_composes(name: str, tmp_path: Path) -> None:
+    graph = attention()
+    for place, order in enumerate(([Cluster(8), OTHERS[name]], [OTHERS[name], Cluster(8)])):
+        if isinstance(order[0], Correct) or isinstance(order[1], Smooth):
+            continue  # the one corrects what was rounded before it; the other comes before rounding
+        (tmp_path / str(place)).mkdir()
+        contract.applied(graph, order, items(graph), tmp_path / str(place))
 
 
 @pytest.mark.parametrize(
