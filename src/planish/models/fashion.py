@@ -113,13 +113,13 @@ def fashion_vit() -> ViT:
     return model
 
 
-def _task(name: str, model: nn.Module, family: str, argument: str) -> Task:
+def _task(name: str, model: nn.Module, family: str, argument: str, count: int) -> Task:
     accuracy = read_weights(name, model)
     return Task(
         model=model,
         example_inputs=(images("calibration", 2)[0],),
         calibration=batches("calibration", 500),
-        evaluation=batches("evaluation"),
+        evaluation=batches("evaluation", count),
         validation=batches("validation"),
         metric=("accuracy", "sqnr"),
         name=name,
@@ -129,11 +129,11 @@ def _task(name: str, model: nn.Module, family: str, argument: str) -> Task:
     )
 
 
-def cnn() -> Task:
-    """A convolutional network on FashionMNIST."""
-    return _task("fashion_cnn", FashionNet(), "convolutional network", "x")
+def cnn(count: int = 10_000) -> Task:
+    """A convolutional network on FashionMNIST, judged on `count` images."""
+    return _task("fashion_cnn", FashionNet(), "convolutional network", "x", count)
 
 
-def vit() -> Task:
-    """A vision transformer with many tokens on FashionMNIST."""
-    return _task("fashion_vit", fashion_vit(), "transformer encoder", "image")
+def vit(count: int = 10_000) -> Task:
+    """A vision transformer with many tokens on FashionMNIST, judged on `count` images."""
+    return _task("fashion_vit", fashion_vit(), "transformer encoder", "image", count)

@@ -67,8 +67,8 @@ def embeddings(split: Split) -> tuple[Tensor, Tensor]:
     return torch.cat([part for part, _ in parts]), torch.cat([target for _, target in parts])
 
 
-def minilm_sentiment() -> Task:
-    """The classifier as a task."""
+def minilm_sentiment(count: int = 2000) -> Task:
+    """The classifier as a task, judged on `count` snippets."""
     model = SentimentClassifier(encoder())
     accuracy = read_weights(NAME, model.classifier)
     names = {0: "batch", 1: "sequence"}
@@ -76,7 +76,7 @@ def minilm_sentiment() -> Task:
         model=model,
         example_inputs=full(2),
         calibration=batches("calibration", 500, padded=False),
-        evaluation=batches("evaluation"),
+        evaluation=batches("evaluation", count),
         validation=batches("validation"),
         metric=("accuracy", "sqnr"),
         name=NAME,

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from planish.analysis import analyze
-from planish.compress.adaptive.heads import Answers, fit, thresholds
+from planish.compress.adaptive.heads import NEVER, Answers, fit, thresholds
 from planish.compress.adaptive.values import ancestors, depending, result, siblings, values_of
 from planish.compress.sweep import check_items
 from planish.errors import DataError, OptionError
@@ -178,7 +178,7 @@ def _attach(edit: Editor, spot: _Exit, number: int, answer: Node, layer: Node, c
         probability, logarithm = call(aten.softmax.int, early, -1), call(aten.log_softmax.int, early, -1)
         negative = call(aten.sum.dim_IntList, call(aten.mul.Tensor, probability, logarithm), [-1], True)
         sure = call(aten.add.Scalar, call(aten.mul.Scalar, negative, 1 / math.log(classes)), 1.0)  # type: ignore[arg-type]
-    threshold = edit.add(f"{path}.threshold", torch.tensor([math.inf]))
+    threshold = edit.add(f"{path}.threshold", torch.tensor([NEVER]))
     chosen = call(aten.where.self, call(aten.ge.Tensor, sure, threshold), early, later)
     edit.replace_input(output, later, chosen)
     return _Head(path, features.name)

@@ -15,6 +15,8 @@ from torch.nn import functional
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+NEVER = 2.0
+"""Surer than anything can be."""
 
 
 def fit(features: Tensor, teacher: Tensor, held_out: Tensor) -> tuple[Tensor, Tensor]:
@@ -88,9 +90,9 @@ def thresholds(exits: Sequence[Answers], last: Tensor, costs: Sequence[float], l
         loss: How many rows in a row (0.005 is one in 200) may be lost against the whole model.
 
     Returns:
-        A threshold for each exit; infinite where none pays.
+        A threshold for each exit; `NEVER` where it does not pay.
     """
-    best = (sum(costs), [float("inf")] * len(exits))
+    best = (sum(costs), [NEVER] * len(exits))
     for shares in product(SHARES, repeat=len(exits) - 1):
         left, allowed = torch.arange(len(last)), loss * len(last)
         cost, chosen = costs[0], []
@@ -101,7 +103,7 @@ def thresholds(exits: Sequence[Answers], last: Tensor, costs: Sequence[float], l
             apart = torch.cat([sure[:-1] > sure[1:], torch.ones(1, dtype=torch.bool)]) if len(sure) else sure.bool()
             fine = torch.nonzero((lost <= share * allowed) & apart).flatten()
             count = int(fine[-1]) + 1 if len(fine) else 0
-            chosen.append(float(sure[count - 1]) if count else float("inf"))
+            chosen.append(float(sure[count - 1]) if count else NEVER)
             allowed -= float(lost[count - 1]) if count else 0.0
             left = left[order[count:]]
             cost += later * len(left) / len(last)

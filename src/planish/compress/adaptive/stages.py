@@ -10,7 +10,7 @@ from torch import Tensor, fx
 from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
-from planish.compress.adaptive.values import ancestors
+from planish.compress.adaptive.values import ancestors, is_size
 from planish.errors import OptionError
 from planish.graph import Graph, Node
 from planish.graph.assemble import read_by
@@ -53,7 +53,7 @@ def stages(graph: Graph) -> list[Stage]:
     inputs = {node.fx for node in graph.inputs}
     wanted = []  # of each stage: what it computes, and what it takes
     for results in leaves:
-        own = {node for node in ancestors(*results) - done - inputs if node not in fixed and not _is_size(node)}
+        own = {node for node in ancestors(*results) - done - inputs if node not in fixed and not is_size(node)}
         done |= own
         takes = {source for node in own for source in _tensors_of(node) if source not in own | fixed}
         takes |= {node for node in results if node not in own | fixed}
@@ -93,22 +93,15 @@ def _constants(graph: Graph) -> set[fx.Node]:
     """The nodes that depend on tensors of the graph only: each stage that reads them has its own."""
     found: set[fx.Node] = set()
     for node in graph.fx.nodes:
-        known = node.op == "call_function" and not _is_size(node) and found.issuperset(node.all_input_nodes)
+        known = node.op == "call_function" and not is_size(node) and found.issuperset(node.all_input_nodes)
         if known or node.op == "get_attr":
             found.add(node)
     return found
 
 
-def _is_size(node: fx.Node) -> bool:
-    """Whether a node is a number made of sizes: it is computed again where it is needed."""
-    return node.op == "call_function" and not pytree.tree_any(
-        lambda leaf: isinstance(leaf, Tensor), node.meta.get("val")
-    )
-
-
 def _tensors_of(node: fx.Node) -> list[fx.Node]:
     """The inputs of a node that are not sizes."""
-    return [source for source in node.all_input_nodes if not _is_size(source)]
+    return [source for source in node.all_input_nodes if not is_size(source)]
 
 
 def _flat_example(graph: Graph) -> list[Tensor]:
@@ -133,7 +126,7 @@ def _cut(graph: Graph, own: set[fx.Node], takes: Sequence[fx.Node], gives: Seque
         for source in node.all_input_nodes:
             if source not in places:
                 copy(source)
-        if _is_size(node) and base_name(node.target) == "sym_size":
+        if is_size(node) and base_name(node.target) == "sym_size":
             places[node] = _measured(graph, node, places, takes, steps)
             return
         places[node] = steps.node_copy(node, places.__getitem__)

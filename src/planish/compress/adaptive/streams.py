@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from planish.compress.adaptive.values import ancestors, values_of
 from planish.errors import GraphError, OptionError
 from planish.graph import Editor, Graph, Node, Selector
 
@@ -43,10 +44,15 @@ def blocks(graph: Graph, where: Selector | str, who: str) -> list[Block]:
     Raises:
         OptionError: The selector matches no attention, or one whose tokens cannot be counted or followed; says why.
     """
-    found = [node for node in graph.select(where) if node.op == "scaled_dot_product_attention"]
-    if not found:
+    attentions = [node for node in graph.select(where) if node.op == "scaled_dot_product_attention"]
+    if not attentions:
         raise OptionError(f"{who} finds no attention among what {str(where)!r} matches", "where", "where='attention'")
-    return [_block(node, who) for node in found]
+    found = [_block(node, who) for node in attentions]
+    counts = {block.tokens for block in found}
+    if len(counts) > 1:
+        listed = ", ".join(map(str, sorted(counts, reverse=True)))
+        raise OptionError(f"{who} begins with one number of tokens, and the blocks have {listed}", "where")
+    return found
 
 
 def _block(node: Node, who: str) -> Block:
@@ -57,7 +63,8 @@ def _block(node: Node, who: str) -> Block:
 
     query, key = node.args[:2]
     tokens = key.shape[-2]
-    if node.argument("attn_mask") is not None or node.argument("is_causal"):
+    mask = node.argument("attn_mask")
+    if node.argument("is_causal") or (mask is not None and not _hides_nothing(mask)):
         raise refuse("its mask says which tokens see each other")
     if not isinstance(tokens, int):
         raise refuse("the number of its tokens varies")
@@ -72,6 +79,22 @@ def _block(node: Node, who: str) -> Block:
     if at.shape is None or len(at.shape) != 3 or at.shape[1] != tokens:
         raise refuse(f"its result joins a value of shape {at.shape}, not (batch, {tokens}, features)")
     return Block(node, at, tokens)
+
+
+def _hides_nothing(mask: Node) -> bool:
+    """Whether a mask depends on sizes only, and lets every token see every other."""
+    if any(node.op == "placeholder" for node in ancestors(mask.fx, past_sizes=False)):
+        return False
+    graph = mask.graph
+    (seen,) = values_of(graph, [graph.example], [mask.name])
+    value = seen[mask.name]
+    return bool(value.all()) if value.dtype == torch.bool else not bool(value.any())
+
+
+def weigh(edit: Editor, attention: Node, bias: Node | None) -> None:
+    """Give attention another bias on its scores, or none; a mask that hides nothing goes."""
+    if bias is not None or attention.argument("attn_mask") is not None:
+        edit.set_args(attention, *attention.args[:3], bias, *attention.args[4:], **attention.kwargs)
 
 
 def put(edit: Editor, old: Node, readers: Sequence[Node], new: Node, size: Node | None = None, count: int = 0) -> None:
@@ -127,14 +150,14 @@ def _resized(node: Node, before: Mapping[Node, Any]) -> Sequence[Any]:
         return node.args
     sizes, was, now = list(node.args[1]), before[source].shape, source.value.shape
     axis = next(axis for axis, (a, b) in enumerate(zip(was, now, strict=True)) if str(a) != str(b))
-    place = axis + len(sizes) - len(was) if node.op == "expand" else _place(sizes, was[axis:])
+    place = axis + len(sizes) - len(was) if node.op == "expand" else _place(node.value.shape, was[axis:])
     if place is not None and isinstance(sizes[place], int) and sizes[place] > 0 and sizes[place] % was[axis] == 0:
         sizes[place] = sizes[place] // was[axis] * now[axis]
     return [source, sizes, *node.args[2:]]
 
 
 def _place(sizes: Sequence[Any], inner: Sequence[Any]) -> int | None:
-    """Which of the sizes of a reshape covers the first of the innermost axes of its input; None if torch infers it."""
+    """Which size of a reshape's result covers the first of the innermost axes of its input; None if that varies."""
     left = math.prod(inner) if all(isinstance(size, int) for size in inner) else 0
     for place in range(len(sizes) - 1, -1, -1):
         if not isinstance(sizes[place], int) or sizes[place] < 1:

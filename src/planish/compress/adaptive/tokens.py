@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from planish.compress.adaptive.streams import Block, blocks, put
+from planish.compress.adaptive.streams import Block, blocks, put, weigh
 from planish.errors import OptionError
 from planish.graph import Data, Editor, Graph, Node, Pass, Progress, Selector, Step, parse_selector
 
@@ -58,8 +58,7 @@ class MergeTokens(Pass):
         for place, (block, tokens, fewer) in enumerate(_schedule(found, self._fewer)):
             progress(place, len(found), f"merging after {block.path}")
             attention, join = edit.node(block.attention.name), edit.node(block.join.name)
-            if size is not None:
-                _weigh(edit, attention, size)
+            weigh(edit, attention, None if size is None else _bias(edit, attention, size))
             if fewer < tokens:
                 readers = join.users
                 merged, size = self._merged(edit, attention, join, size, tokens - fewer)
@@ -148,10 +147,11 @@ class PruneTokens(Pass):
         edit = graph.edit()
         for place, (block, tokens, fewer) in enumerate(_schedule(found, self._fewer)):
             progress(place, len(found), f"dropping after {block.path}")
+            attention, join = edit.node(block.attention.name), edit.node(block.join.name)
+            weigh(edit, attention, None)
             if fewer < tokens:
-                join = edit.node(block.join.name)
                 readers = join.users
-                put(edit, join, readers, self._kept(edit, edit.node(block.attention.name), join, fewer - self.protect))
+                put(edit, join, readers, self._kept(edit, attention, join, fewer - self.protect))
         return edit.done()
 
     def _fewer(self, tokens: int) -> int:
@@ -198,14 +198,13 @@ def _schedule(found: list[Block], fewer: Callable[[int], int]) -> list[tuple[Blo
     return rows
 
 
-def _weigh(edit: Editor, attention: Node, size: Node) -> None:
-    """Let a token count in the softmax for all those that it stands for."""
+def _bias(edit: Editor, attention: Node, size: Node) -> Node:
+    """What lets a token count in the softmax for all those that it stands for: `(B, 1, 1, T)`."""
 
     def call(op: Callable[..., Any], *args: Any) -> Node:
         return edit.call(op, *args, before=attention)
 
-    bias = call(aten.log.default, call(aten.unsqueeze.default, call(aten.transpose.int, size, 1, 2), 1))
-    edit.set_args(attention, *attention.args[:3], bias, *attention.args[4:], **attention.kwargs)
+    return call(aten.log.default, call(aten.unsqueeze.default, call(aten.transpose.int, size, 1, 2), 1))
 
 
 def _rows(call: Callable[..., Node], x: Node, places: Node) -> Node:

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch.utils import _pytree as pytree
 from typing_extensions import override
 
 from planish.compress.sweep import flat_inputs
@@ -43,11 +44,18 @@ def siblings(graph: Graph, path: str) -> list[str]:
     return [f"{parent}.{place}" for place in sorted({int(part) for part in starts if part.isdecimal()})]
 
 
-def ancestors(*nodes: fx.Node) -> set[fx.Node]:
-    """The nodes and everything that they are computed from."""
+def is_size(node: fx.Node) -> bool:
+    """Whether a node is a number made of sizes."""
+    leaves = pytree.tree_leaves(node.meta.get("val"))
+    return node.op == "call_function" and not any(isinstance(leaf, Tensor) for leaf in leaves)
+
+
+def ancestors(*nodes: fx.Node, past_sizes: bool = True) -> set[fx.Node]:
+    """The nodes and everything that they are computed from; unless `past_sizes`, not what only its size is read of."""
     found, waiting = set(nodes), list(nodes)
     while waiting:
-        for source in waiting.pop().all_input_nodes:
+        node = waiting.pop()
+        for source in () if is_size(node) and not past_sizes else node.all_input_nodes:
             if source not in found:
                 found.add(source)
                 waiting.append(source)
