@@ -108,8 +108,11 @@ def free_name(taken: Iterable[str], stem: str, endings: Sequence[str]) -> str:
 
 
 def replace_tensor(graph: Graph, name: str, tensor: torch.Tensor) -> None:
-    """Give a tensor of a graph that nobody else holds other values; a parameter stays one."""
-    old = graph.tensors[name]
+    """Give a tensor of a graph that nobody else holds other values; a parameter stays one.
+
+    The values are laid out as a file lays them out: products may differ in the last bit where layouts do.
+    """
+    old, tensor = graph.tensors[name], tensor.contiguous()
     graph.tensors[name] = (
         torch.nn.Parameter(tensor, old.requires_grad) if isinstance(old, torch.nn.Parameter) else tensor
     )
