@@ -30,6 +30,9 @@ models = Registry(
         "vit_tiny": "planish.models.zoo:vit_tiny",
         "unet": "planish.models.zoo:unet",
         "r3d18": "planish.models.zoo:r3d18",
+        "fashion_cnn": "planish.models.fashion:cnn",
+        "letters": "planish.models.letters:mlp",
+        "minilm_sentiment": "planish.models.sentiment:minilm_sentiment",
     },
 )
 
@@ -62,6 +65,9 @@ cards: dict[str, Card] = {
     "vit_tiny": Card(5_717_416, "transformer encoder", "synthetic images, random weights", "sqnr"),
     "unet": Card(7_763_074, "encoder-decoder", "synthetic images, random weights", "sqnr"),
     "r3d18": Card(33_371_472, "3-D convolutional network", "synthetic clips, random weights", "sqnr"),
+    "fashion_cnn": Card(246_394, "convolutional network", "FashionMNIST", "accuracy"),
+    "letters": Card(31_322, "multilayer perceptron", "LetterRecognition", "accuracy"),
+    "minilm_sentiment": Card(22_566_146, "transformer encoder", "film snippets rated by people", "accuracy"),
 }
 
 

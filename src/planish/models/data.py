@@ -166,7 +166,7 @@ def _unpacked(package: bytes, file: str) -> bytes | None:
         name, size = package[place : place + 16].strip(b"/ "), int(package[place + 48 : place + 58])
         if name.startswith(b"data.tar"):
             with tarfile.open(fileobj=io.BytesIO(package[place + 60 : place + 60 + size])) as archive:
-                member = archive.extractfile(f"./{file}")
+                member = archive.extractfile(f"./{file}") if f"./{file}" in archive.getnames() else None
                 return member.read() if member else None
         place += 60 + size + size % 2
     return None

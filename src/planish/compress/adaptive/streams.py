@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,10 +91,17 @@ def _hides_nothing(mask: Node) -> bool:
     return bool(value.all()) if value.dtype == torch.bool else not bool(value.any())
 
 
+def unmask(edit: Editor, found: Iterable[Block]) -> None:
+    """Take away the masks, which hide nothing and are of the old sizes."""
+    for block in found:
+        attention = edit.node(block.attention.name)
+        if attention.argument("attn_mask") is not None:
+            weigh(edit, attention, None)
+
+
 def weigh(edit: Editor, attention: Node, bias: Node | None) -> None:
-    """Give attention another bias on its scores, or none; a mask that hides nothing goes."""
-    if bias is not None or attention.argument("attn_mask") is not None:
-        edit.set_args(attention, *attention.args[:3], bias, *attention.args[4:], **attention.kwargs)
+    """Give attention a bias on its scores in place of its mask."""
+    edit.set_args(attention, *attention.args[:3], bias, *attention.args[4:], **attention.kwargs)
 
 
 def put(edit: Editor, old: Node, readers: Sequence[Node], new: Node, size: Node | None = None, count: int = 0) -> None:

@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import torch
 
-from planish.compress.adaptive.streams import Block, blocks, put, weigh
+from planish.compress.adaptive.streams import Block, blocks, put, unmask, weigh
 from planish.errors import OptionError
 from planish.graph import Data, Editor, Graph, Node, Pass, Progress, Selector, Step, parse_selector
 
@@ -55,10 +55,12 @@ class MergeTokens(Pass):
         """The graph with merging."""
         found = blocks(graph, self.where, "MergeTokens")
         edit, size, whole = graph.edit(), None, found[0].tokens
+        unmask(edit, found)
         for place, (block, tokens, fewer) in enumerate(_schedule(found, self._fewer)):
             progress(place, len(found), f"merging after {block.path}")
             attention, join = edit.node(block.attention.name), edit.node(block.join.name)
-            weigh(edit, attention, None if size is None else _bias(edit, attention, size))
+            if size is not None:
+                weigh(edit, attention, _bias(edit, attention, size))
             if fewer < tokens:
                 readers = join.users
                 merged, size = self._merged(edit, attention, join, size, tokens - fewer)
@@ -145,10 +147,10 @@ class PruneTokens(Pass):
         """The graph with dropping."""
         found = blocks(graph, self.where, "PruneTokens")
         edit = graph.edit()
+        unmask(edit, found)
         for place, (block, tokens, fewer) in enumerate(_schedule(found, self._fewer)):
             progress(place, len(found), f"dropping after {block.path}")
             attention, join = edit.node(block.attention.name), edit.node(block.join.name)
-            weigh(edit, attention, None)
             if fewer < tokens:
                 readers = join.users
                 put(edit, join, readers, self._kept(edit, attention, join, fewer - self.protect))
