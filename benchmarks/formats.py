@@ -58,6 +58,13 @@ CASTS = {  # text -> the target: at most so many times copy_
 }
 ALLOCATING = ("int8", "e4m3", "mxfp8~dynamic", "mxfp4~dynamic")  # at most 1.6 times clone
 PACKED = ("int8", "int4@g32", "mxfp8~dynamic", "mxfp4~dynamic", "nvfp4", "nf4@g64")  # at most 2 times copy_
+SAME = {  # peers that mean to compute one of our formats
+    "torchao MXFP8": "mxfp8~dynamic",
+    "torchao MXFP4": "mxfp4~dynamic",
+    "torchao NVFP4": "nvfp4~dynamic",
+    "Brevitas MXFP8": "mxfp8~dynamic",
+    "Brevitas MXINT8": "mxint8~dynamic",
+}
 SLOW = 6.0  # times copy_: timed in fewer rounds
 
 
@@ -99,6 +106,7 @@ def main() -> None:
     torch.set_num_threads(options.threads)
     x = torch.randn(options.side, options.side, generator=torch.Generator().manual_seed(0))
     runs, refused = programs(x)
+    differing = {name: differing_share(runs[name].run, text, x) for name, text in SAME.items() if name in runs}
     rows = measure(runs, options.seconds)
     result = {
         "problem": {"numbers": x.numel(), "dtype": "float32", "threads": options.threads, "clock": "process CPU time"},
@@ -106,6 +114,7 @@ def main() -> None:
         "environment": environment(seed=0, command="python -m benchmarks.formats"),
         "rows": [asdict(row) for row in rows],
         "refused": refused,
+        "differing": differing,
     }
     options.results.mkdir(parents=True, exist_ok=True)
     file = options.results / f"t{options.threads}.json"
@@ -113,6 +122,8 @@ def main() -> None:
     Console().print(table(rows))
     for name, reason in refused.items():
         print(f"{name}: refused, {reason}")
+    for name, share in differing.items():
+        print(f"{name}: {share:.2%} of the numbers differ from {SAME[name]}")
     print(file)
 
 
@@ -154,6 +165,14 @@ def programs(x: Tensor) -> tuple[dict[str, Program], dict[str, str]]:
     return runs, refused
 
 
+def differing_share(run: Callable[[], Any], text: str, x: Tensor) -> float:
+    """The share of numbers that a peer rounds otherwise than our format, by more than the order of its products."""
+    with torch.no_grad():
+        theirs = run()
+    same = torch.isclose(getattr(theirs, "value", theirs).reshape(x.shape), get(text).cast(x), rtol=1e-5, atol=0.0)
+    return 1.0 - float(same.float().mean())
+
+
 def peers(x: Tensor) -> dict[str, Callable[[], Callable[[], Any]]]:
     """What a user would otherwise call, each made when it is asked for."""
     scale, zero = x.abs().max() / 127, torch.zeros((), dtype=torch.int32)
@@ -182,6 +201,13 @@ def peers(x: Tensor) -> dict[str, Callable[[], Callable[[], Any]]]:
         layer = QuantIdentity(act_quant=Int8ActPerTensorFloat).eval()
         return lambda: layer(x)
 
+    def brevitas_mx(name: str) -> Callable[[], Any]:
+        from brevitas.nn import QuantIdentity
+        from brevitas.quant import mx_quant_ocp
+
+        layer = QuantIdentity(act_quant=getattr(mx_quant_ocp, name), group_dim=1).eval()
+        return lambda: layer(x)
+
     per_tensor, per_channel = torch.fake_quantize_per_tensor_affine, torch.fake_quantize_per_channel_affine
     return {
         "torch.fake_quantize, int8": lambda: lambda: per_tensor(x, scale, zero, -128, 127),
@@ -193,6 +219,8 @@ def peers(x: Tensor) -> dict[str, Callable[[], Callable[[], Any]]]:
         "torchao NVFP4": nv,
         "torchao NF4": nf4,
         "Brevitas int8": brevitas,
+        "Brevitas MXFP8": lambda: brevitas_mx("MXFloat8e4m3Act"),
+        "Brevitas MXINT8": lambda: brevitas_mx("MXInt8Act"),
     }
 
 
