@@ -35,8 +35,8 @@ SHAPES = {"minilm": ("128", "stream"), "resnet18": ("",), "mobilenet_v2": ("",),
 RECIPES = {
     "minilm": ("w8a8", "w8a8-dynamic", "w8"),
     "vit_tiny": ("w8a8", "w8a8-dynamic", "w8"),
-    "resnet18": ("w8a8-conv",),
-    "mobilenet_v2": ("w8a8-conv",),
+    "resnet18": ("w8a8-conv", "w8a8-classifier"),
+    "mobilenet_v2": ("w8a8-conv", "w8a8-classifier"),
 }
 # An engine may round at other places than the graph. MobileNetV2 with random weights loses 22 % to 8 bits whatever runs
 # it, so two roundings differ by more than the default tolerance; what counts is the SQNR against fp32, judged below.
@@ -143,11 +143,12 @@ def ours(problem: Any, name: str, threads: int, cache: Path) -> Entry:
     import torch
 
     import planish
+    from planish.graph.store import VERSION
     from planish.recipe import ready
 
     file = ready()[name]
     task, recipe = problem.task, planish.Recipe.load(file)
-    kept = cache / f"planish-{name}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}.planish"
+    kept = cache / f"planish-{name}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}-v{VERSION}.planish"
     graph = planish.capture(task.model, task.example_inputs, dynamic=task.dynamic)
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,17 @@ class TestInductor(EngineContract):
     takes = ("weights", "groups", "static")
 
 
+@pytest.mark.long
+@pytest.mark.filterwarnings("ignore")
+def test_inductor_multiplies_in_integers():
+    from planish.targets.cpu.inductor import Inductor
+
+    graph = graph_of("perceptron")
+    small = QUANTIZED["static"](graph, [(graph.example[0], {})])
+    ran = Inductor().compile(small, Options()).executed_precisions(Signature.of(small).flatten(graph.example[0], {}))
+    assert ran.get("int8", 0) > 0
+
+
 class Wrong:
     """An engine that is a little off."""
 

@@ -73,6 +73,13 @@ class Stored:
         return Stored(self.codes.T, scale, zero, 1 - self.axis, self.block, self.bits)  # type: ignore[arg-type]
 
 
+    def rows(self, order: np.ndarray) -> Stored:
+        """The same with its rows in another order."""
+        ours = self.scale.ndim > 0 and self.axis == 0
+        scale, zero = (a[order] if ours and a is not None else a for a in (self.scale, self.zero))
+        return Stored(self.codes[order], scale, zero, self.axis, self.block, self.bits)  # type: ignore[arg-type]
+
+
 def stored(b: Builder, node: Call) -> Stored | None:
     """The codes of a weight cast; None where DequantizeLinear cannot say what the format means."""
     form, numbers = format_of(node), b.known(node.args[0])
@@ -144,6 +151,21 @@ def weight(b: Builder, node: Call, transposed: bool = False) -> str:
     if not transposed:
         return b.value(node)
     return b.constant(to_numpy(known.t()), name=_name(b, node))
+
+
+def reordered(b: Builder, node: Call, order: np.ndarray) -> str:
+    """A weight with its rows in another order: codes and scales for a cast, otherwise the folded numbers.
+
+    Raises:
+        LookupError: It depends on an input.
+    """
+    node = source(node, b.graph.calls)
+    held = stored(b, node) if is_weight(b, node) else None
+    if held is not None and not (held.block and held.axis == 0):
+        return _dequantize(b, held.rows(order), _name(b, node))
+    if (known := b.known(node)) is None:
+        raise LookupError("weights that are computed from an input")
+    return b.constant(to_numpy(known)[order], name=_name(b, node))
 
 
 def rows(b: Builder, table: Call, indices: str) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import fx
 
@@ -232,57 +233,58 @@ def pixel_shuffle(b: Builder, node: Call) -> str:
     return b.emit("DepthToSpace", b.value(node.args[0]), blocksize=node.args[1], mode="CRD")
 
 
-def lstm(b: Builder, node: Call) -> Any:
-    """`lstm.input`: all layers and directions, with the gates in ONNX's order (i o f c; torch has i f g o)."""
-    given = arguments(node)
-    if given.get("hx") is None or "batch_sizes" in given:
-        raise LookupError("an LSTM on packed sequences")
-    source, states, parameters = given["input"], given["hx"], given["params"]
-    layers, two, biased = given["num_layers"], given["bidirectional"], given["has_biases"]
-    x = b.value(source)
-    x = b.emit("Transpose", x, perm=[1, 0, 2]) if given["batch_first"] else x
-    directions, per = 1 + two, 4 if biased else 2
-    hidden = int(states[0].meta["val"].shape[-1])
-    finals: list[tuple[str, str]] = []
-    for layer in range(layers):
-        own = [
-            parameters[(layer * directions + d) * per : (layer * directions + d + 1) * per] for d in range(directions)
-        ]
-        w, r = (_gates(b, [p[i] for p in own]) for i in (0, 1))
-        bias = b.emit("Concat", *(_gates(b, [p[i] for p in own]) for i in (2, 3)), axis=1) if biased else ""
-        at = [b.ints(layer * directions), b.ints((layer + 1) * directions), b.ints(0)]
-        h0, c0 = (b.emit("Slice", b.value(state), *at) for state in states)
-        y, h, c = b.emit(
-            "LSTM",
-            x,
-            w,
-            r,
-            bias,
-            "",
-            h0,
-            c0,
-            outputs=3,
-            hidden_size=hidden,
-            direction="bidirectional" if two else "forward",
-        )
-        finals.append((h, c))
-        # (sequence, directions, batch, hidden) -> (sequence, batch, directions * hidden)
-        x = b.emit("Reshape", b.emit("Transpose", y, perm=[0, 2, 1, 3]), b.ints(0, 0, directions * hidden))
-    x = b.emit("Transpose", x, perm=[1, 0, 2]) if given["batch_first"] else x
-    h, c = (b.emit("Concat", *parts, axis=0) if layers > 1 else parts[0] for parts in zip(*finals, strict=True))
-    return x, h, c
+def recurrent(op: str, order: Sequence[int], **attributes: Any) -> Rule:
+    """All layers and directions of an LSTM, GRU or plain recurrence.
+
+    Args:
+        op: The ONNX operation.
+        order: torch's gates in ONNX's order (LSTM: i o f c, torch has i f g o; GRU: z r h, torch has r z n).
+        attributes: Of the ONNX operation.
+    """
+
+    def rule(b: Builder, node: Call) -> Any:
+        given = arguments(node)
+        if given.get("hx") is None or "batch_sizes" in given:
+            raise LookupError("a recurrent layer on packed sequences")
+        source, states, parameters = given["input"], given["hx"], given["params"]
+        states = list(states) if isinstance(states, list | tuple) else [states]
+        layers, two, biased = given["num_layers"], given["bidirectional"], given["has_biases"]
+        x = b.value(source)
+        x = b.emit("Transpose", x, perm=[1, 0, 2]) if given["batch_first"] else x
+        directions, per = 1 + two, 4 if biased else 2
+        if len(parameters) != layers * directions * per:
+            raise LookupError("an LSTM whose states are projected")
+        hidden = int(states[0].meta["val"].shape[-1])
+        extra = {key: value * directions if isinstance(value, list) else value for key, value in attributes.items()}
+        rows = np.concatenate([np.arange(gate * hidden, (gate + 1) * hidden) for gate in order])
+        finals: list[tuple[str, ...]] = []
+        for layer in range(layers):
+            first = layer * directions
+            own = [parameters[(first + d) * per : (first + d + 1) * per] for d in range(directions)]
+            w, r = (_stacked(b, [p[i] for p in own], rows) for i in (0, 1))
+            bias = b.emit("Concat", *(_stacked(b, [p[i] for p in own], rows) for i in (2, 3)), axis=1) if biased else ""
+            at = [b.ints(first), b.ints(first + directions), b.ints(0)]
+            y, *last = b.emit(
+                op,
+                *(x, w, r, bias, "", *(b.emit("Slice", b.value(state), *at) for state in states)),
+                outputs=1 + len(states),
+                hidden_size=hidden,
+                direction="bidirectional" if two else "forward",
+                **extra,
+            )
+            finals.append(tuple(last))
+            # (sequence, directions, batch, hidden) -> (sequence, batch, directions * hidden)
+            x = b.emit("Reshape", b.emit("Transpose", y, perm=[0, 2, 1, 3]), b.ints(0, 0, directions * hidden))
+        x = b.emit("Transpose", x, perm=[1, 0, 2]) if given["batch_first"] else x
+        return x, *(b.emit("Concat", *parts, axis=0) if layers > 1 else parts[0] for parts in zip(*finals, strict=True))
+
+    return rule
 
 
-def _gates(b: Builder, tensors: Sequence[fx.Node]) -> str:
-    """Weights of each direction stacked, gate blocks reordered; they depend on no input."""
-    stacked = []
-    for tensor in tensors:
-        held = b.known(tensor)
-        if held is None:
-            raise LookupError("an LSTM whose weights are computed from an input")
-        i, f, g, o = held.detach().chunk(4)
-        stacked.append(torch.cat([i, o, f, g]))
-    return b.constant(to_numpy(torch.stack(stacked)), name=f"{tensors[0].name}_gates")
+def _stacked(b: Builder, tensors: Sequence[fx.Node], rows: np.ndarray) -> str:
+    """Weights or biases of each direction, one above the other."""
+    parts = [b.emit("Unsqueeze", casts.reordered(b, tensor, rows), b.ints(0)) for tensor in tensors]
+    return b.emit("Concat", *parts, axis=0) if len(parts) > 1 else parts[0]
 
 
 RULES: dict[str, Rule] = {
@@ -307,5 +309,8 @@ RULES: dict[str, Rule] = {
     "upsample_bilinear2d": upsample("linear"),
     "upsample_bicubic2d": upsample("cubic"),
     "pixel_shuffle": pixel_shuffle,
-    "lstm": lstm,
+    "lstm": recurrent("LSTM", (0, 3, 1, 2)),
+    "gru": recurrent("GRU", (1, 0, 2), linear_before_reset=1),
+    "rnn_tanh": recurrent("RNN", (0,)),
+    "rnn_relu": recurrent("RNN", (0,), activations=["Relu"]),
 }
