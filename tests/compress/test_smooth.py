@@ -128,3 +128,28 @@ def test_awq_finds_what_trying_every_alpha_finds():
     delta = values.abs().amax(1, keepdim=True) / 3
     off = x / s @ ((values / delta).round().clamp(-4, 3) * delta).T - x @ w.T
     assert float((off - off.mean(0)).square().sum()) <= 1.05 * min(losses) < 0.9 * losses[0]
+
+
+@pytest.mark.parametrize("folds", [True, False])
+def test_channels_off_center_are_centered(folds):
+    class Off(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.norm, self.first, self.second = nn.LayerNorm(32), nn.Linear(32, 16), nn.Linear(32, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            h = self.norm(x)
+            outputs = torch.cat([self.first(h), self.second(h)], -1)
+            return outputs if folds else torch.cat([outputs, h], -1)
+
+    torch.manual_seed(0)
+    model = Off().eval()
+    with torch.no_grad():
+        model.norm.bias += 6 * torch.tensor([1.0, -1.0]).repeat(16)
+    graph = capture(model, (torch.randn(8, 32),))
+    data = items(graph, 128)
+    smooth, quantize = Smooth()(graph, data), Quantize("int8", "uint8")
+    assert any(name.endswith("__shift") for name in smooth.tensors) != folds
+    assert error(graph, smooth) < 2e-6
+    centered, scaled = (error(graph, quantize(each, data)) for each in (smooth, Smooth(0.8)(graph, data)))
+    assert centered < 0.7 * scaled

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,26 +19,65 @@ SHAPE_OPS = frozenset(
 """Operations that move numbers and change none (dropout: in evaluation, and a scale passes through it in training)."""
 
 
-def migrate(graph: Graph, scaled: list[tuple[Site, Tensor]]) -> Graph:
-    """Divide the activation of each site by a scale `(channels,)` and multiply its layers' weights by the same."""
+@dataclass(frozen=True)
+class Change:
+    """What is done to each channel of an activation before its readers: `(x - shift) / scale`, both `(channels,)`."""
+
+    scale: Tensor
+    shift: Tensor | None = None
+
+
+def migrate(graph: Graph, changes: list[tuple[Site, Change]]) -> Graph:
+    """Change the activation of each site, and its layers' weights and biases such that their outputs stay."""
     edit = graph.edit()
-    makers = producers(graph, [site for site, _ in scaled])
-    for site, scale in scaled:
+    makers = producers(graph, [site for site, _ in changes])
+    for site, change in changes:
         for layer in site.layers:
-            _scale_tensor(edit, layer.weight, scale, roles(layer).in_axis)
+            if change.shift is not None:
+                _add_to_bias(edit, layer, change.shift)
+            _scale_tensor(edit, layer.weight, change.scale, roles(layer).in_axis)
         maker = makers.get(site.source.name)
-        if maker is not None:
-            _scale_tensor(edit, maker.weight or _norm_weight(maker), 1 / scale, 0 if maker.op != "addmm" else 1)
-            _scale_tensor(edit, maker.bias or _norm_bias(maker), 1 / scale, 0)
+        if maker is None:
+            _insert(edit, site, change)
             continue
-        first = edit.node(site.layers[0].name)
-        stem = free_name(edit.graph.tensors, f"{site.path}.input", ["__smooth"])
-        factor = edit.add(f"{stem}__smooth", 1 / scale)
-        source = edit.node(site.source.name)
-        divided = edit.call(torch.ops.aten.mul.Tensor, source, factor, before=first)
-        for layer in site.layers:
-            edit.replace_input(edit.node(layer.name), source, divided)
+        bias = maker.bias or _norm_bias(maker)
+        if change.shift is not None:
+            assert bias is not None
+            name = str(bias.target)
+            edit.set_tensor(name, edit.graph.tensors[name].detach() - change.shift)
+        _scale_tensor(edit, maker.weight or _norm_weight(maker), 1 / change.scale, 0 if maker.op != "addmm" else 1)
+        _scale_tensor(edit, bias, 1 / change.scale, 0)
     return edit.done()
+
+
+def shifts(site: Site, maker: Node | None) -> bool:
+    """Whether the readers of an activation can make up for a shift of it: all have a bias of their own, and what makes
+    it is a layer norm with a bias right before them, or a division is put in front of them anyway."""
+    own = all(layer.bias is not None and _owns(layer, layer.bias) for layer in site.layers)
+    return own and (maker is None or (maker == site.source and _norm_bias(maker) is not None))
+
+
+def _add_to_bias(edit: Editor, layer: Node, shift: Tensor) -> None:
+    assert layer.weight is not None
+    assert layer.bias is not None
+    weight = edit.graph.tensors[str(layer.weight.target)].detach().double()
+    name = str(layer.bias.target)
+    old = edit.graph.tensors[name].detach()
+    moved = torch.tensordot(weight, shift.double(), dims=([roles(layer).in_axis], [0]))
+    edit.set_tensor(name, (old.double() + moved).to(old.dtype))
+
+
+def _insert(edit: Editor, site: Site, change: Change) -> None:
+    first = edit.node(site.layers[0].name)
+    stem = free_name(edit.graph.tensors, f"{site.path}.input", ["__smooth", "__shift"])
+    source = edit.node(site.source.name)
+    factor = edit.add(f"{stem}__smooth", 1 / change.scale)
+    moved = edit.call(torch.ops.aten.mul.Tensor, source, factor, before=first)
+    if change.shift is not None:
+        offset = edit.add(f"{stem}__shift", -change.shift / change.scale)
+        moved = edit.call(torch.ops.aten.add.Tensor, moved, offset, before=first)
+    for layer in site.layers:
+        edit.replace_input(edit.node(layer.name), source, moved)
 
 
 def producers(graph: Graph, found: Iterable[Site]) -> dict[str, Node]:

@@ -4,13 +4,14 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from planish.compress.migrate import migrate, producers
+from planish.compress.migrate import Change, migrate, producers, shifts
 from planish.compress.ranges import find_range
 from planish.compress.sites import Site, placed_on_activation, roles, sites, weighted
 from planish.compress.sweep import Read, sweep
@@ -19,6 +20,8 @@ from planish.formats import Format, get, int8, uint8
 from planish.graph import Data, Graph, Node, Pass, Progress, Selector, Step, parse_selector
 
 ALPHAS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+WORTH = 0.95
+"""What centering must leave of the error to be worth an addition."""
 AWQ = tuple(step / 20 for step in range(1, 20))
 ROWS = 256
 """Rows of an activation that `alpha="auto"` judges each half of the data by."""
@@ -31,9 +34,10 @@ class Smooth(Pass):
     SmoothQuant (Xiao et al., arXiv 2211.10438): the scale of a channel is `max|x|**alpha / max|w|**(1 - alpha)`,
     normalized to a geometric mean of 1. For models of which only the weights will be quantized (`activations=None`) it
     is that of AWQ (Lin et al., arXiv 2306.00978): `mean|x|**alpha`, its largest and smallest normalized. Exact but for
-    the rounding of float32. The division goes into the layer norm or the linear layer (also through attention, for
-    values) that makes the activation where nothing else reads it, and is otherwise one multiplication in front of the
-    readers. Put it before Quantize.
+    the rounding of float32. Where that leaves less error, each channel is centered too (Wei et al., "Outlier
+    Suppression+", arXiv 2304.09145, equation 3), for which the biases of its readers make up. The division goes into
+    the layer norm or the linear layer (also through attention, for values) that makes the activation where nothing else
+    reads it, and is otherwise one multiplication (and addition) in front of the readers. Put it before Quantize.
 
     Attributes:
         alpha: How much of the difficulty moves to the weights, 0 to 1; "auto" tries several for each activation
@@ -70,15 +74,23 @@ class Smooth(Pass):
     def apply(self, graph: Graph, data: Data | None, progress: Progress) -> Graph:
         """The smoothed graph; its outputs are equal."""
         found = {site.layers[0].name: site for site in self._sites(graph)}
-        scales: dict[str, Tensor] = {}
+        makers = producers(graph, found.values())
+        changes: dict[str, Change | None] = {}
 
         def visit(node: Node, read: Read) -> None:
-            progress(len(scales), len(found), node.path)
+            progress(len(changes), len(found), node.path)
             site = found[node.name]
-            scales[node.name] = self._scale(site, [batch.exact for batch in read(site.source)])
+            may_shift = shifts(site, makers.get(site.source.name)) and self._centers
+            changes[node.name] = self._change(site, [batch.exact for batch in read(site.source)], may_shift)
 
         sweep(graph, data, visit, found, "Smooth", casts=False)
-        return migrate(graph, [(found[name], scale) for name, scale in scales.items() if not _is_one(scale)])
+        return migrate(graph, [(found[name], change) for name, change in changes.items() if change is not None])
+
+    @property
+    def _centers(self) -> bool:
+        """Whether the format of activations holds numbers on both sides of zero, so that they may be centered."""
+        format = None if self.activations is None else get(self.activations)
+        return self.alpha == "auto" and format is not None and (format.is_affine or format.element.minimum < 0)
 
     def _sites(self, graph: Graph) -> list[Site]:
         linear = [node for node in weighted(graph, self.where) if node.op in ("linear", "addmm")]
@@ -91,38 +103,53 @@ class Smooth(Pass):
             )
         return found
 
-    def _scale(self, site: Site, values: list[Tensor]) -> Tensor:
+    def _change(self, site: Site, values: list[Tensor], may_shift: bool) -> Change | None:
         items = [value.reshape(-1, value.shape[-1]).float() for value in values]
         if not all(bool(torch.isfinite(rows).all()) for rows in items):
             raise DataError(
                 "an activation is NaN or infinite on the calibration data", site.path, "check data and model"
             )
         weight = torch.cat([_columns(layer) for layer in site.layers])
-        alpha = self._chosen(site, items, weight) if self.alpha == "auto" else float(self.alpha)
-        return torch.ones(weight.shape[1]) if alpha is None else self._smoothing(_extent(items), weight, alpha)
+        if self.alpha != "auto":
+            return Change(self._smoothing(_extent(items), weight, float(self.alpha)))
+        plain = self._chosen(site, items, weight, shifted=False)
+        centered = self._chosen(site, items, weight, shifted=True) if may_shift else _NOTHING
+        best, shifted = (centered, True) if centered.error < WORTH * plain.error else (plain, False)
+        if best.alpha is None:
+            return None
+        extent = _extent(items)
+        shift = extent.middle if shifted else None
+        return Change(self._smoothing(extent.less(shift), weight, best.alpha), shift)
 
     def _smoothing(self, extent: _Extent, weight: Tensor, alpha: float) -> Tensor:
         return smoothing(extent.peak, weight, alpha) if self.activations is not None else awq(extent.mean, alpha)
 
-    def _chosen(self, site: Site, items: list[Tensor], weight: Tensor) -> float | None:
+    def _chosen(self, site: Site, items: list[Tensor], weight: Tensor, shifted: bool) -> _Choice:
         """The alpha with the least error on items that its scales do not come from, each half of the items in turn;
         None if smoothing is not better on both halves."""
         if len(items) == 1:
             items = [items[0][::2], items[0][1::2]]
         halves = [items[::2], items[1::2]]
         alphas = ALPHAS if self.activations is not None else AWQ
-        totals = dict.fromkeys(alphas, 0.0)
-        worse: set[float] = set()
+        totals: dict[float | None, float] = dict.fromkeys((None, *alphas), 0.0)
+        worse: set[float | None] = set()
         for fitted, judged in (halves, halves[::-1]):
             extent, rows = _extent(fitted), torch.cat(judged)
             sample = rows[torch.linspace(0, len(rows) - 1, min(ROWS, len(rows))).long()]
             exact = sample @ weight.T
             plain = self._error(site, extent, sample, weight, exact, torch.ones(weight.shape[1]))
+            totals[None] += plain
+            if shifted:
+                sample, exact, extent = (
+                    sample - extent.middle,
+                    exact - extent.middle @ weight.T,
+                    extent.less(extent.middle),
+                )
             for alpha in alphas:
                 error = self._error(site, extent, sample, weight, exact, self._smoothing(extent, weight, alpha))
                 totals[alpha] += error
                 worse |= {alpha} if error >= plain else set()
-        return min((alpha for alpha in alphas if alpha not in worse), key=totals.__getitem__, default=None)
+        return min((_Choice(alpha, error) for alpha, error in totals.items() if alpha not in worse), key=_Choice.key)
 
     def _error(
         self, site: Site, extent: _Extent, sample: Tensor, weight: Tensor, exact: Tensor, scale: Tensor
@@ -143,12 +170,33 @@ class Smooth(Pass):
 
 
 @dataclass(frozen=True)
+class _Choice:
+    """An alpha, or None for no smoothing, with the error that it leaves."""
+
+    alpha: float | None
+    error: float
+
+    def key(self) -> float:
+        return self.error
+
+
+_NOTHING = _Choice(None, math.inf)
+
+
+@dataclass(frozen=True)
 class _Extent:
     """Of each channel of an activation, `(channels,)`; whatever the scale, the extremes stay the extremes."""
 
     low: Tensor
     high: Tensor
     mean: Tensor
+
+    @property
+    def middle(self) -> Tensor:
+        return (self.low + self.high) / 2
+
+    def less(self, shift: Tensor | None) -> _Extent:
+        return self if shift is None else _Extent(self.low - shift, self.high - shift, self.mean)
 
     @property
     def peak(self) -> Tensor:
@@ -187,7 +235,3 @@ def _columns(layer: Node) -> Tensor:
     assert layer.weight is not None
     tensor = layer.graph.tensors[str(layer.weight.target)].detach().float()
     return tensor if roles(layer).in_axis == 1 else tensor.T
-
-
-def _is_one(scale: Tensor) -> bool:
-    return bool((scale == 1).all())
