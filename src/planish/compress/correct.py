@@ -53,7 +53,7 @@ class Correct(Pass):
     rank: int | None = None
     bits: float | None = None
     by: Norm = "qera"
-    factors: Format | str | None = "mxint8"
+    factors: Format | str | None = "int8"
     rounds: int = 0
     where: Selector | str = "linear"
 
@@ -280,8 +280,18 @@ def _round(node: Node, cast: Node, target: Tensor, gram: Tensor) -> None:
 
 
 def _takes(node: Node) -> bool:
+    """Whether a layer is of a kind that is corrected, and its weight has lost something."""
     one_group = node.op in ("conv1d", "conv2d", "conv3d") and node.argument("groups") == 1
-    return (node.op in FAMILIES["linear"] or one_group) and node.weight is not None and node.weight.kind == "call"
+    return (node.op in FAMILIES["linear"] or one_group) and node.weight is not None and _is_lossy(node.weight)
+
+
+def _is_lossy(step: Node) -> bool:
+    """Whether a weight expression rounds or masks."""
+    if step.kind != "call":
+        return False
+    held = [source for source in step.inputs if source.kind == "tensor"]
+    masks = step.op == "mul" and any(place.target not in step.graph.parameter_names for place in held)
+    return step.op == "cast" or masks or any(map(_is_lossy, step.inputs))
 
 
 def _layout(node: Node) -> Layout:

@@ -164,7 +164,7 @@ def _tucker(weight: Tensor, ranks: Ranks) -> list[Tensor]:
     """Higher-order orthogonal iteration (De Lathauwer et al., 2000), over the two axes of channels."""
     left = torch.linalg.svd(weight.flatten(1), full_matrices=False)[0][:, : ranks[0]]
     right = torch.linalg.svd(weight.transpose(0, 1).flatten(1), full_matrices=False)[0][:, : ranks[1]]
-    before, square = -1.0, float(weight.square().sum())
+    core, before, square = weight, -1.0, float(weight.square().sum())
     for _ in range(SWEEPS):
         left = torch.linalg.svd(torch.einsum("oik,is->osk", weight, right).flatten(1), full_matrices=False)[0]
         left = left[:, : ranks[0]]

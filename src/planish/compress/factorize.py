@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -97,7 +97,7 @@ class Factorize(Pass):
         ranks = self._even(graph) if self.rank or self.share else self._chosen(graph, data, progress)
         result, places = self._chained(graph, ranks)
         exact = {name: _weight(graph.node(name)) for name in ranks}
-        kinds = {name: self._kind(graph.node(name)) for name in ranks}
+        kinds: dict[str, Kind] = {name: self._kind(graph.node(name)) for name in ranks}
         starts = {names[0]: name for name, names in places.items()}
         done = 0
 
@@ -106,9 +106,8 @@ class Factorize(Pass):
             progress(done, len(places), name)
             done += 1
             for target, part in zip(places[name][1:], chain(kinds[name], exact[name], ranks[name], scale), strict=True):
-                replace_tensor(
-                    result, target, part.reshape(result.tensors[target].shape).to(result.tensors[target].dtype)
-                )
+                old = result.tensors[target]
+                replace_tensor(result, target, part.reshape(old.shape).to(old.dtype).contiguous())
 
         def visit(node: Node, read: Read) -> None:
             settle(starts[node.name], _scale(node, read))
@@ -234,7 +233,7 @@ def _chain(edit: Editor, node: Node, kind: Kind, ranks: Ranks) -> list[str]:
     return [first.name, *(str(part.target) for part in parts)]
 
 
-def _plain(node: Node) -> object:
+def _plain(node: Node) -> Callable[..., Tensor]:
     """The convolution of the same number of axes whose padding is given in numbers."""
     return {"conv1d": aten.conv1d.default, "conv2d": aten.conv2d.default, "conv3d": aten.conv3d.default}[node.op]
 
