@@ -12,7 +12,7 @@ from torch.utils import _pytree as pytree
 from planish.analysis import analyze
 from planish.analysis.dependency import Dependencies, Keep, dependencies, indices_of
 from planish.compress import Quantize
-from planish.compress.structured import PruneStructured, layers, scores
+from planish.compress.structured import PruneStructured, layers, scores, surgeon
 from planish.compress.structured.choose import step_of
 from planish.compress.structured.shrink import shrink
 from planish.errors import DataError, OptionError
@@ -204,7 +204,7 @@ def test_random_networks(steps: list[str], seed: int) -> None:
 
 
 @pytest.mark.parametrize("scope", ["local", "global"])
-@pytest.mark.parametrize("by", ["taylor", "wanda", "activation", "magnitude", "random"])
+@pytest.mark.parametrize("by", ["surgeon", "taylor", "wanda", "activation", "magnitude", "random"])
 def test_each_criterion(by: str, scope: str) -> None:
     graph = attention()
     step = PruneStructured(0.4, of="macs", by=by, scope=scope, round_to=1, compensate=False)
@@ -242,6 +242,38 @@ def test_taylor_is_the_change_of_a_linear_readout() -> None:
     expected = hidden.square().sum(0) * graph.tensors["2.weight"].detach().double().square().sum(0)
     ratio = got / expected  # in expectation over the projection
     assert float((ratio - 1).abs().mean()) < 0.1
+
+
+@pytest.mark.parametrize("width", [1, 3])
+def test_surgeon_knows_what_refitting_leaves(width: int) -> None:
+    """Its cost of a unit is the growth of the least-squares error when that unit goes too, by brute force."""
+    generator = torch.Generator().manual_seed(0)
+    x = torch.randn(500, 12, generator=generator, dtype=torch.float64)
+    x = x @ torch.randn(12, 12, generator=generator, dtype=torch.float64)
+    weight = torch.randn(5, 12, generator=generator, dtype=torch.float64)
+    wanted = x @ weight.T
+    units = torch.arange(12).reshape(-1, width)
+
+    def loss(left: list[int]) -> Tensor:
+        kept = x[:, units[left].reshape(-1)]
+        return (kept @ torch.linalg.lstsq(kept, wanted).solution - wanted).square().sum()
+
+    reader = surgeon._Reader(weight, torch.linalg.inv(x.T @ x), units, float(wanted.square().sum()))
+    left = list(range(len(units)))
+    while len(left) > 1:
+        costs = reader.costs() * reader.energy
+        growth = torch.stack([loss([other for other in left if other != unit]) for unit in left]) - loss(left)
+        torch.testing.assert_close(costs, growth, rtol=1e-6, atol=1e-6)
+        gone = costs.argmin()
+        reader.remove(gone[None])
+        left.pop(int(gone))
+
+
+def test_surgeon_leaves_the_smaller_error() -> None:
+    graph = mlp()
+    data = [((torch.randn(2048, 16),), {})]
+    fitted = {by: PruneStructured(0.5, by=by, round_to=1)(graph, data) for by in ("surgeon", "random")}
+    assert error(graph, fitted["surgeon"]) < error(graph, fitted["random"])
 
 
 def test_compensation_is_least_squares() -> None:

@@ -8,7 +8,8 @@ import torch
 from torch import fx
 
 from planish.compress.sites import weight_of
-from planish.compress.structured.scores import Criterion, Watch
+from planish.compress.structured.scores import Criterion
+from planish.compress.structured.watch import Watch
 from planish.compress.sweep import check_items
 from planish.errors import OptionError
 from planish.graph import Data, Graph, Node, Progress
@@ -88,8 +89,8 @@ def score(
         return torch.rand(len(found), generator=generator).tolist()
     if by == "magnitude":
         return [_magnitude(graph, branch) for branch in found]
-    if by == "wanda":
-        raise OptionError("wanda scores single channels, not layers", "by", "by='taylor' or by='activation'")
+    if by in ("wanda", "surgeon"):
+        raise OptionError(f"{by} looks at single channels, not layers", "by", "by='taylor' or by='activation'")
     names = {name for branch in found for name in (branch.skip, branch.end)}
     watch = Watch(graph, names)
     for parameter in watch.module.parameters():

@@ -38,8 +38,8 @@ class PruneStructured(Pass):
         of: What is counted: "units" of the groups, "macs", or "parameters" of the whole graph.
         units: What may go: "channels" of convolutions, "neurons" between linear layers, attention "heads", "features"
             inside of heads; or "layers" alone, whole residual branches.
-        by: What tells how much a unit matters: "taylor", "wanda", "activation" (which need calibration data),
-            "magnitude" or "random".
+        by: What tells how much a unit matters: "surgeon", "wanda", "taylor", "activation" (which look at calibration
+            data), "magnitude" or "random".
         where: A group is pruned if all layers that make it are selected.
         scope: "local" takes the same share of each group; "global" ranks the units of all groups, by what they matter
             for what they save.
@@ -71,7 +71,7 @@ class PruneStructured(Pass):
         if unknown or not self.units:
             what = f"unknown units {unknown[0]!r}" if unknown else "no units are named"
             raise OptionError(what, "units", f"some of {', '.join(get_args(Unit))}")
-        if "layers" in self.units and (len(self.units) > 1 or self.by == "wanda"):
+        if "layers" in self.units and (len(self.units) > 1 or self.by in ("surgeon", "wanda")):
             raise OptionError(
                 "layers go in a step of their own, by 'taylor', 'activation', 'magnitude' or 'random'",
                 "units, by",

@@ -37,7 +37,7 @@ def refit(found: Dependencies, groups: Sequence[Group], keep: Keep, data: Data |
         progress: Called for each layer.
     """
     graph = found.graph.replace(tensors=dict(found.graph.tensors))
-    readers = {name for group in groups for name in group.readers if _applies(graph.node(name))}
+    readers = {name for group in groups for name in group.readers if is_fitted(graph.node(name))}
     # what a query and a key lose changes their product at once: their makers give zeros from here on
     makers = {name for group in groups if group.kind == "features" for name in group.makers} - readers
     makers = {name for name in makers if _own(graph.node(name))}
@@ -70,7 +70,8 @@ def _own(node: Node) -> bool:
     return False
 
 
-def _applies(node: Node) -> bool:
+def is_fitted(node: Node) -> bool:
+    """Whether a layer's weights can be fitted: its own, and of an operation that is one matrix product."""
     if not _own(node) or node.input is None:
         return False
     convolved = node.op in ("conv1d", "conv2d") and node.argument("groups") == 1
@@ -112,7 +113,7 @@ def _moments(node: Node, read: Read, matrix: Tensor, kept: Tensor) -> tuple[Tens
     cross = torch.zeros(len(kept), len(matrix), dtype=dtype)
     sum_in, sum_out = torch.zeros(len(kept), dtype=dtype), torch.zeros(len(matrix), dtype=dtype)
     for batch in read(node.input):
-        actual, exact = (_rows(node, value.float()) for value in (batch.actual, batch.exact))
+        actual, exact = (rows_of(node, value.float()) for value in (batch.actual, batch.exact))
         stride = -(-len(actual) // ROWS)
         inputs, outputs = actual[::stride][:, kept], exact[::stride] @ matrix.T
         gram += (inputs.T @ inputs).double()
@@ -127,7 +128,7 @@ def _moments(node: Node, read: Read, matrix: Tensor, kept: Tensor) -> tuple[Tens
     return gram / count, cross / count, mean_in, mean_out
 
 
-def _rows(node: Node, value: Tensor) -> Tensor:
+def rows_of(node: Node, value: Tensor) -> Tensor:
     """What meets the weight, one row for each place of the output: `(rows, channels × kernel)`."""
     if node.op in FAMILIES["linear"]:
         return value.reshape(-1, value.shape[-1])

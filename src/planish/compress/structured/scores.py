@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
-from torch import Tensor, fx
-from torch.utils import _pytree as pytree
-from typing_extensions import override
+from torch import Tensor
 
 from planish.analysis.dependency import Dependencies, Dim, Group, labels_of, leaves
 from planish.compress.sites import roles, weight_of
-from planish.compress.sweep import check_items, flat_inputs
+from planish.compress.structured import surgeon
+from planish.compress.structured.watch import Watch
+from planish.compress.sweep import check_items
 from planish.graph import ROLES, Data, Graph, Node, Progress
 
-Criterion = Literal["taylor", "wanda", "activation", "magnitude", "random"]
+Criterion = Literal["surgeon", "wanda", "taylor", "activation", "magnitude", "random"]
 
 
 @dataclass(frozen=True)
@@ -39,8 +39,11 @@ class Site:
 def score(
     found: Dependencies, groups: Sequence[Group], by: Criterion, data: Data | None, seed: int, progress: Progress
 ) -> dict[Dim, Tensor]:
-    """How much each unit matters, `(size,)` for each group; groups compare by "taylor" only, others have mean 1.
+    """How much each unit matters, `(size,)` for each group. By "taylor" and "surgeon" groups compare as they are, by
+    the others each has mean 1.
 
+    "surgeon": what the readers' outputs lose when the unit goes and the others make up for it
+    (`planish.compress.structured.surgeon`).
     "taylor": how far the output moves, to first order, when the unit's contribution is left out: the mean over rows of
     data of the squared sum of activation times gradient (Molchanov et al., arXiv 1906.10771, equation 8, its gate at
     what reads the unit; the gradient is that of a random projection of the output, so that no labels are needed).
@@ -56,12 +59,13 @@ def score(
     sites = {group.dim: list(_sites(found, group)) for group in groups}
     if by == "taylor":
         return _taylor(found.graph, sites, groups, data, generator, progress)
-    squares = _mean_squares(found.graph, sites, data, progress)
-    scores: dict[Dim, Tensor] = {}
-    for group in groups:
+    scores = surgeon.score(found, groups, data, progress) if by == "surgeon" else {}
+    rest = [group for group in groups if group.dim not in scores]
+    squares = _mean_squares(found.graph, {g.dim: sites[g.dim] for g in rest}, data, progress) if rest else {}
+    for group in rest:
         total = torch.zeros(group.size, dtype=torch.float64)
         for site in sites[group.dim]:
-            weights = _columns(found.graph.node(site.reader), len(site.labels)) if by == "wanda" else 1.0
+            weights = 1.0 if by == "activation" else _columns(found.graph.node(site.reader), len(site.labels))
             total += _gathered(squares[site.source, site.axis] * weights, site.labels, group.size)
         scores[group.dim] = _evened(total)
     return scores
@@ -109,34 +113,6 @@ def _columns(node: Node, size: int) -> Tensor | float:
     if weight is None or weight.shape[roles(node).in_axis] != size:
         return 1.0
     return weight.detach().double().square().movedim(roles(node).in_axis, 0).flatten(1).sum(1)
-
-
-class Watch(fx.Interpreter):
-    """Runs a graph's module and keeps what some nodes give."""
-
-    def __init__(self, graph: Graph, names: set[str]) -> None:
-        super().__init__(graph.module(), garbage_collect_values=True)
-        self.graph_of, self.names = graph, names
-        self.seen: dict[str, Tensor] = {}
-
-    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Tensor]:
-        """Run one item of data; the floating outputs."""
-        self.seen = {}
-        inputs = [
-            leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in flat_inputs(self.graph_of, args, kwargs)
-        ]
-        outputs = pytree.tree_leaves(self.run(*inputs, enable_io_processing=False))
-        return [each for each in outputs if isinstance(each, Tensor) and each.is_floating_point()]
-
-    @override
-    def run_node(self, n: fx.Node) -> Any:
-        """Run one operation; a value that is watched keeps its gradient."""
-        value = super().run_node(n)
-        if n.name in self.names:
-            self.seen[n.name] = value
-            if value.requires_grad:
-                value.retain_grad()
-        return value
 
 
 def _mean_squares(
