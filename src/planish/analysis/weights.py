@@ -100,8 +100,9 @@ def _stored(graph: Graph, node: fx.Node) -> _Stored:
     if name == "cast":
         form = Node(graph, node).format
         assert form is not None, "a cast has a format"
-        form_bytes = form.nbytes(tuple(node.meta["val"].shape))
-        return _Stored(form_bytes, first.beside, first.density, first.rank, (str(form), *first.formats))
+        codes = node.meta["val"].numel() * form.bits / 8
+        scales = form.nbytes(tuple(node.meta["val"].shape)) - codes  # stay whole where a mask thins the codes
+        return _Stored(codes, first.beside + scales, first.density, first.rank, (str(form), *first.formats))
     if name == "mul" and len(sources) == 2:
         for place, source in enumerate(node.all_input_nodes):
             kept = _density(graph, source, node)

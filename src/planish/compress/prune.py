@@ -15,11 +15,11 @@ from planish.compress.pruning.admm import admm
 from planish.compress.pruning.allocate import best_of_all
 from planish.compress.pruning.gradients import saliencies
 from planish.compress.pruning.masks import distinct, has_own_bias, is_own, set_masks, with_masks
-from planish.compress.pruning.matrix import from_matrix, groups, inputs, to_matrix
+from planish.compress.pruning.matrix import from_matrix, groups, has_inputs, inputs, to_matrix
 from planish.compress.pruning.problem import problems
 from planish.compress.pruning.sparsegpt import refit, sparsegpt
 from planish.compress.pruning.sparsity import Sparsity
-from planish.compress.sites import is_embedding, replace_tensor, roles, weight_name, weight_of, weighted
+from planish.compress.sites import replace_tensor, roles, weight_name, weight_of, weighted
 from planish.compress.sweep import Read, sweep
 from planish.errors import DataError, OptionError
 from planish.graph import Data, Graph, Node, Pass, Progress, Selector, Step, parse_selector
@@ -121,6 +121,10 @@ class Prune(Pass):
 
     def _layers(self, graph: Graph) -> list[Node]:
         layers = weighted(graph, self.where)
+        if self.by in CALIBRATED:
+            layers = [layer for layer in layers if has_inputs(layer)]
+            if not layers:
+                raise OptionError(f"no layer has inputs that {self.by} could look at", "where", "by='magnitude'")
         dense = []
         for layer in layers:
             value = weight_of(layer)
@@ -137,8 +141,6 @@ class Prune(Pass):
     def _check(self, layer: Node, value: Tensor) -> None:
         if not bool(torch.isfinite(value).all()):
             raise DataError("a weight holds NaN or infinity", weight_name(layer), "repair the model first")
-        if self.by in CALIBRATED and (is_embedding(layer) or layer.op.startswith("conv_transpose")):
-            raise OptionError(f"{layer.op} has no inputs that {self.by} could look at", layer.path, "by='magnitude'")
         rows, columns = to_matrix(layer, value).shape
         along = value.shape[roles(layer).in_axis] if self._sparsity.run else columns
         if refusal := self._sparsity.refusal((rows, along)):

@@ -6,6 +6,7 @@ A selector is a value with a text form that parses back, so that it can stand in
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
@@ -165,14 +166,16 @@ def dtype(kind: torch.dtype | str) -> Dtype:
 def parse_selector(text: str | Selector) -> Selector:
     """A selector from its text form; a selector is returned as it is.
 
-    The text is read as a tree of names, calls of `path` and `dtype` with one literal, and the four operators.
-    Nothing in it is evaluated.
+    The text is read as a tree of names, calls of `path` and `dtype` with one literal, and the four operators; a bare
+    glob with a star ("encoder.*") is a path. Nothing in it is evaluated.
 
     Raises:
         OptionError: The text is not of that form.
     """
     if isinstance(text, Selector):
         return text
+    if re.fullmatch(r"[\w.]*\*[\w.*?]*", text):
+        return Path(text)
     try:
         return _build(ast.parse(text.strip(), mode="eval").body, text)
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:

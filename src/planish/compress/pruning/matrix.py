@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from planish.compress.moments import rows
-from planish.compress.sites import roles
+from planish.compress.sites import is_embedding, roles
 from planish.graph import FAMILIES, Node
 
 
@@ -31,6 +31,11 @@ def from_matrix(node: Node, matrix: Tensor) -> Tensor:
 def groups(node: Node) -> int:
     """In how many parts the input channels fall, each of which is multiplied with its own rows of the matrix."""
     return int(node.argument("groups") or 1)
+
+
+def has_inputs(node: Node) -> bool:
+    """Whether `inputs` can tell what the weight is multiplied with: of linear layers and plain convolutions."""
+    return not is_embedding(node) and not node.op.startswith("conv_transpose")
 
 
 def inputs(node: Node, value: Tensor) -> list[Tensor]:
