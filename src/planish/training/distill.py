@@ -46,8 +46,8 @@ class Distill(Pass):
 
     minutes: float | None = 10.0
     epochs: int | None = None
-    learning_rate: float = 3e-4
-    batch_size: int = 32
+    learning_rate: float = 2e-4
+    batch_size: int = 16
     loss: OutputLoss = "relative"
     features: float = 1.0
     where: Selector | str = "any & ~embedding"
