@@ -9,7 +9,7 @@ from planish.compress import EarlyExit, Quantize
 from planish.errors import OptionError, UntrustedFile
 from planish.frontends import capture
 from planish.targets.cpu import Cpu
-from tests.compress.adaptive.test_exits import Net, images
+from tests.compress.adaptive.test_exits import Net, images, leaving_by_halves
 from tests.support import require
 
 require("onnxruntime")
@@ -22,7 +22,7 @@ CPU = Cpu(engine="onnxruntime", seconds=0.02)
 def graph():
     torch.manual_seed(0)
     whole = capture(Net().eval(), (torch.randn(2, 1, 9, 9),), dynamic={"x": {0: "batch"}}, training=False)
-    return EarlyExit(at=("blocks.0", "blocks.2"), loss=0.1)(whole, [((images(400)[0],), {})])
+    return leaving_by_halves(EarlyExit(at=("blocks.0", "blocks.2"), loss=0.1)(whole, [((images(400)[0],), {})]))
 
 
 @pytest.fixture(scope="module")

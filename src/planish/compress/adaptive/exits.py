@@ -167,7 +167,7 @@ def _attach(edit: Editor, spot: _Exit, number: int, answer: Node, layer: Node, c
         node.fx.meta["nn_module_stack"] = {**root, path: (path, "Exit")}
         return node
 
-    features = _features(call, graph, spot, layer)
+    features = _features(call, graph, spot, graph.node(layer.name))
     classes, width = answer.shape[1], features.shape[1]  # type: ignore[index]
     weight = edit.add(f"{path}.weight", torch.zeros(classes, width), trainable=True)  # type: ignore[arg-type]
     bias = edit.add(f"{path}.bias", torch.zeros(classes), trainable=True)  # type: ignore[arg-type]

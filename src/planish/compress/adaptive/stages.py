@@ -123,12 +123,12 @@ def _cut(graph: Graph, own: set[fx.Node], takes: Sequence[fx.Node], gives: Seque
     steps, places = fx.Graph(), dict[fx.Node, fx.Node]()
 
     def copy(node: fx.Node) -> None:
-        for source in node.all_input_nodes:
-            if source not in places:
-                copy(source)
         if is_size(node) and base_name(node.target) == "sym_size":
             places[node] = _measured(graph, node, places, takes, steps)
             return
+        for source in node.all_input_nodes:
+            if source not in places:
+                copy(source)
         places[node] = steps.node_copy(node, places.__getitem__)
         places[node]._rename(node.name)
 
