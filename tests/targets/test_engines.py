@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import pytest
+import torch
+from torch import nn
 
+from planish.frontends import capture
 from planish.targets.cpu.engine import Options
 from planish.targets.cpu.signature import Signature
 from tests.support import require
@@ -80,3 +83,38 @@ def test_integer_kernels_run():
     small = QUANTIZED["static"](graph, [(graph.example[0], {})])
     ran = OnnxRuntime().compile(small, Options()).executed_precisions(Signature.of(small).flatten(graph.example[0], {}))
     assert ran.get("int8", 0) > 0
+
+
+@pytest.mark.parametrize(
+    ("recipe", "wanted"), [("weights", "f32 from int8 weights"), ("groups", "f32 from int4 weights")]
+)
+def test_openvino_tells_stored_from_executed(recipe, wanted):
+    require("openvino")
+    from planish.targets.cpu.openvino import OpenVino
+
+    graph = graph_of("perceptron")
+    small = QUANTIZED[recipe](graph)
+    ran = OpenVino().compile(small, Options()).executed_precisions(Signature.of(small).flatten(graph.example[0], {}))
+    assert f"f32 from {stored} weights" in ran
+    assert "int8" not in ran
+
+
+def test_additions_behind_integer_convolutions_are_part_of_them():
+    require("openvino")
+    from planish.targets.cpu.openvino import OpenVino
+
+    class Residual(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.one, self.two, self.last = (nn.Conv2d(8, 8, 3, padding=1) for _ in range(4))
+
+        def forward(self, x):
+            x = torch.relu(self.first(x))
+            return self.last(torch.relu(x + self.two(torch.relu(self.one(x)))))
+
+    graph = capture(Residual().eval(), (torch.randn(1, 8, 16, 16),), training=False)
+    small = QUANTIZED["static"](graph, [(graph.example[0], {})])
+    compiled = OpenVino().compile(small, Options())
+    kinds = [op.get_rt_info()["layerType"].astype(str) for op in compiled._compile().get_runtime_model().get_ops()]
+    assert kinds.count("Convolution") == 4
+    assert not {"Eltwise", "Subgraph"} & set(kinds)

@@ -167,3 +167,80 @@ def test_formats_without_a_kernel_are_listed():
     edit.cast(layer.input, layer, Format.parse("e4m3*float32").dynamic(), ())
     (refused,) = lower(edit.done()).unsupported
     assert "no CPU engine rounds activations" in refused.reason
+
+
+def expressed(kind):
+    """A perceptron whose first weight is an expression."""
+    graph = graph_of("perceptron")
+    edit = graph.edit()
+    layer = next(node for node in edit.graph.nodes if node.op == "linear")
+    weight = layer.weight
+    form = Format.parse("int8").per_channel(0)
+
+    def cast(source):
+        before = layer.weight
+        scale = edit.add("first.weight__scale", form.parameters(weight.tensor.detach())[0])
+        return edit.cast(before, layer, form, [scale])
+
+    def call(op, *args):
+        made = edit.call(op, *args, before=layer)
+        edit.replace_input(layer, layer.weight, made)
+        return made
+
+    mask = edit.add("first.weight__mask", (torch.arange(24) % 2).float().expand(40, 24).contiguous())
+    down, up = edit.add("first.weight__a", torch.randn(2, 24) / 9), edit.add("first.weight__b", torch.randn(40, 2) / 9)
+    turn = edit.add("first.weight__h", torch.linalg.qr(torch.randn(24, 24))[0])
+    if kind == "cast(w * mask)":
+        call(torch.ops.aten.mul.Tensor, weight, mask)
+        cast(layer.weight)
+    elif kind == "cast(w) * mask":
+        call(torch.ops.aten.mul.Tensor, cast(weight), mask)
+    elif kind == "cast(w) + b @ a":
+        held = cast(weight)
+        call(torch.ops.aten.add.Tensor, held, edit.call(torch.ops.aten.matmul.default, up, down, before=layer))
+    else:
+        call(torch.ops.aten.matmul.default, weight, turn)
+    return edit.done()
+
+
+@pytest.mark.parametrize("kind", ["cast(w * mask)", "cast(w) * mask", "cast(w) + b @ a", "w @ h"])
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_weights_of_any_expression_are_lowered(kind, engine):
+    require(engine)
+    from planish.targets.cpu import ENGINES
+    from planish.targets.cpu.engine import Options
+
+    graph, x = expressed(kind), torch.randn(3, 24)
+    assert ENGINES[engine]().unsupported(graph) == []
+    (y,) = ENGINES[engine]().compile(graph, Options())([x])
+    torch.testing.assert_close(y, graph(x), atol=1e-5, rtol=1e-5)
+    stored = {array.dtype for array in constants(onnx_model(graph)).values() if array.shape == (24, 40)}
+    assert stored == {np.dtype("int8" if kind in ("cast(w * mask)", "cast(w) + b @ a") else "float32")}
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU", "RNN"])
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_weights_of_recurrent_layers_are_stored_as_codes(kind, engine):
+    require(engine)
+    from planish.targets.cpu import ENGINES
+    from planish.targets.cpu.engine import Options
+
+    class Layer(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer = getattr(nn, kind)(6, 8, bidirectional=True, batch_first=True)
+
+        def forward(self, x):
+            return self.layer(x)[0]
+
+    edit = capture(Layer().eval(), (torch.randn(2, 5, 6),), {"x": {0: "batch"}}, training=False).edit()
+    node = next(node for node in edit.graph.nodes if node.op.startswith(kind.lower()))
+    form = Format.parse("int8").per_channel(0)
+    for weight in node.argument("params"):
+        if len(weight.shape) == 2:
+            edit.cast(weight, node, form, [edit.add(f"{weight.target}__scale", form.parameters(weight.tensor)[0])])
+    graph, x = edit.done(), torch.randn(3, 5, 6)
+    (y,) = ENGINES[engine]().compile(graph, Options())([x])
+    torch.testing.assert_close(y, graph(x), atol=1e-5, rtol=1e-5)
+    held = constants(onnx_model(graph))
+    assert {array.dtype for name, array in held.items() if ".weight_" in name and array.ndim == 2} == {np.dtype("int8")}

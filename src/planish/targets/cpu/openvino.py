@@ -113,7 +113,21 @@ class OpenVinoModel:
             info = {key: value.astype(str) for key, value in node.get_rt_info().items() if hasattr(value, "astype")}
             spent = info.get("execTimeMcs", "")
             if spent.isdigit():
-                inside = info.get("layerType") == "If"  # of what runs in a branch it tells the time alone
-                kind = "unknown" if inside else info.get("runtimePrecision", "unknown").lower()
-                times["int8" if kind in ("u8", "i8") else kind] += float(spent)
+                times[_computes_in(info)] += float(spent)
         return shares(times)
+
+
+_NAMES = {"i8": "int8", "u8": "int8", "i4": "int4", "u4": "int4"}
+
+
+def _computes_in(info: Mapping[str, str]) -> str:
+    """The numbers that a kernel multiplies: those that its name tells, and of which it makes them if they are weights
+    that it dequantizes as it reads them ("f32 from int4 weights")."""
+    if info.get("layerType") == "If":  # of what runs in a branch it tells the time alone
+        return "unknown"
+    read = info.get("runtimePrecision", "unknown").lower()
+    kernel = info.get("primitiveType", "").rpartition("_")[2].lower()
+    if info.get("layerType") == "FullyConnected" and kernel in ("f32", "bf16", "f16") and read in _NAMES:
+        return f"{kernel} from {_NAMES[read]} weights"
+    given = kernel if kernel in ("i8", "u8", "f32", "bf16", "f16") else read
+    return _NAMES.get(given, given)

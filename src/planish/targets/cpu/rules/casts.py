@@ -72,7 +72,6 @@ class Stored:
         scale, zero = (None if a is None else a.T for a in (self.scale, self.zero))
         return Stored(self.codes.T, scale, zero, 1 - self.axis, self.block, self.bits)  # type: ignore[arg-type]
 
-
     def rows(self, order: np.ndarray) -> Stored:
         """The same with its rows in another order."""
         ours = self.scale.ndim > 0 and self.axis == 0
