@@ -68,10 +68,8 @@ class Stored(Grid):
 
     def __init__(self, *args: object) -> None:
         super().__init__(*args)  # type: ignore[arg-type]
-        self.searched, self.segments = (
-            False,
-            [torch.arange(self.layout.matrix(torch.empty(self.layout.shape)).shape[1])],
-        )
+        width = self.layout.matrix(torch.empty(self.layout.shape)).shape[1]
+        self.searched, self.segments = False, [torch.arange(width)]
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
@@ -239,3 +237,15 @@ def test_what_is_frozen_is_seen_through_the_steps_above() -> None:
     found = frozen(edit.graph, turned.fx)
     assert found is not None
     assert torch.equal(found, (edit.graph.tensors["0.weight__mask"] == 0).T)
+
+
+@pytest.mark.parametrize("by", ["gptq", "adaround"])
+@pytest.mark.parametrize("block", ["channel0", "g8"])
+def test_more_bits_are_never_worse_on_the_calibration_data(by: str, block: str) -> None:
+    graph = mlp()
+    data = items(graph, 32)
+    losses = []
+    for bits in (3, 4, 5, 6, 8):
+        small = Quantize(f"int{bits}@{block}", by=by)(graph, data)  # type: ignore[arg-type]
+        losses.append(sum(float((small(*args) - graph(*args)).square().sum()) for args, _ in data))
+    assert losses == sorted(losses, reverse=True)

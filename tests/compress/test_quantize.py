@@ -133,6 +133,19 @@ def test_attention_operands(graphs):
         Quantize("int8", attention="int8").plan(graphs["mlp"])
 
 
+def test_attention_operands_are_rounded_as_torch_rounds_them(graphs):
+    graph = graphs["attention"]
+    small = Quantize(None, attention="uint8")(graph, items(graph))
+    mixer = next(node for node in small.nodes if node.op == "scaled_dot_product_attention")
+    for operand in mixer.args[:3]:
+        scale, zero = (small.tensors[str(place.target)] for place in operand.args[1])
+        x = torch.randn(2, 4, 6, 8)
+        expected = torch.fake_quantize_per_tensor_affine(x, float(scale), int(zero), 0, 255)
+        assert torch.allclose(operand.format.cast(x, (scale, zero)), expected, atol=1e-5)
+    losses = [error(graph, Quantize(None, attention=f"uint{bits}")(graph, items(graph))) for bits in (3, 4, 6, 8)]
+    assert losses == sorted(losses, reverse=True)
+
+
 def test_ranges(graphs):
     graph = graphs["attention"]
     data = items(graph, 8)

@@ -3,8 +3,8 @@
 With `H = M M^T` the Gram matrix of the inputs, `M` upper triangular, the loss `e H e^T` of an error `e = w - q` is the
 sum over columns of `((e M)_j)^2`, and each term holds errors of earlier columns only. So the best number for column `j`
 once those are rounded is the one nearest to `w_j + sum_i<j e_i M_ij / M_jj`: what Frantar et al. (arXiv 2210.17323)
-reach by updating all later columns after each (Chen et al., arXiv 2507.18553, prove them equal). In this form nothing is
-inverted, and candidate scales are told apart by the loss that they will really have.
+reach by updating all later columns after each (Chen et al., arXiv 2507.18553, prove them equal). In this form nothing
+is inverted, and candidate scales are told apart by the loss that they will really have.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from planish.compress.grid import Grid, Round
+from planish.compress.grid import Grid, Rounder
 from planish.compress.pairs import Partners
 from planish.errors import DataError
 
@@ -109,7 +109,7 @@ class _Run:
         self.values, self.start, self.steps, self.weights = values, start, steps, weights
         self.columns, self.fixed, self.partners = columns, fixed, partners
 
-    def __call__(self, round: Round, tries: int) -> tuple[Tensor, Tensor]:  # noqa: A002
+    def __call__(self, rounder: Rounder, tries: int) -> tuple[Tensor, Tensor]:
         """Errors, `(columns, tries, out)`, and losses, `(tries, out)`, of as many candidates at a time."""
         count, out = self.values.shape
         errors, losses = self.values.new_empty(count, tries, out), self.values.new_zeros(tries, out)
@@ -120,15 +120,15 @@ class _Run:
             for column in range(begin, end):
                 carried = torch.addmv(carry[column - begin], flat[begin:column].T, self.steps[begin:column, column])
                 value, place = self.values[column] + carried.view(tries, out), int(self.columns[column])
-                rounded = self._kept(round, value, place)
+                rounded = self._kept(rounder, value, place)
                 errors[column] = self.start[column] - rounded
                 losses += self.weights[column] * (value - rounded).square_()
         return errors, losses
 
-    def _kept(self, round: Round, value: Tensor, place: int) -> Tensor:  # noqa: A002
-        rounded = round(value, place)
-        if self.partners is not None:
-            rounded = self.partners.keep(rounded, round.scale, place)  # type: ignore[attr-defined]
+    def _kept(self, rounder: Rounder, value: Tensor, place: int) -> Tensor:
+        rounded = rounder.round(value, place)
+        if self.partners is not None and rounder.scale is not None:
+            rounded = self.partners.keep(rounded, rounder.scale, place)
         return (
             rounded if self.fixed is None else torch.where(self.fixed.where[place], self.fixed.values[place], rounded)
         )
@@ -161,7 +161,7 @@ def descend(
     gram = gram.to(weight.dtype)
     errors, values = (weight - rounded).T.contiguous(), rounded.T.clone(memory_format=torch.contiguous_format)
     for columns in _order(gram, grid) * rounds:
-        round = grid.rounds(columns, [grid.parameters])  # noqa: A001
+        rounder = grid.rounds(columns, [grid.parameters])
         for begin in range(0, len(columns), COLUMNS):
             some = columns[begin : begin + COLUMNS]
             slope = gram[some] @ errors
@@ -169,9 +169,9 @@ def descend(
             for place, column in enumerate(some.tolist()):
                 old = values[column]
                 wanted = old + slope[place] / own[place, place]
-                best = round(wanted[None], column)
-                if partners is not None:
-                    best = partners.keep(best, round.scale, column)  # type: ignore[attr-defined]
+                best = rounder.round(wanted[None], column)
+                if partners is not None and rounder.scale is not None:
+                    best = partners.keep(best, rounder.scale, column)
                 new = torch.where((best[0] - wanted).abs() < (old - wanted).abs(), best[0], old)
                 if fixed is not None:
                     new = torch.where(fixed.where[column], old, new)

@@ -1,6 +1,6 @@
 """The numbers that each weight of a matrix can be, column by column: a format's blocks cut along input channels."""
 
-# ruff: noqa: A002  (`format` is the word for it everywhere else)
+# ruff: noqa: A001, A002  (`format` is the word for it everywhere else)
 
 from __future__ import annotations
 
@@ -18,11 +18,21 @@ from planish.formats.integer import Int
 from planish.formats.parameters import Given, Parameters, split
 from planish.formats.pow2 import Pow2
 
-Round = Callable[[Tensor, int], Tensor]
-"""Rounds candidates `(tries, out)` of the numbers of one input channel."""
 FINE = tuple(1 - 0.02 * step for step in range(8))
 COARSE = tuple(1 - 0.06 * step for step in range(14))
 POWERS = (2.0, 1.0, 0.5, 0.25)
+
+
+@dataclass(frozen=True)
+class Rounder:
+    """Rounds the numbers of one input channel, `(tries, out)`, whose place is given with them.
+
+    Attributes:
+        scale: `(tries, out)`, where all channels of a segment have the same.
+    """
+
+    round: Callable[[Tensor, int], Tensor]
+    scale: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -82,19 +92,20 @@ class Grid:
         searched, given = replace(self.format, rule="mse"), split(self.format, self.parameters)
         return [by_rule(searched, low * share, high * share, None, given) for share in tries]
 
-    def rounds(self, columns: Tensor, trials: Sequence[Parameters]) -> Round:
+    def rounds(self, columns: Tensor, trials: Sequence[Parameters]) -> Rounder:
         """Rounds numbers of these columns, candidate by candidate, by the parameters of each."""
         if not self.searched:
-            return self._round_stored
+            return Rounder(self._round_stored)
         given = [split(self.format, parameters) for parameters in trials]
         at = self._ids[columns[0]]
         assert self.format.scale is not None
         scale = torch.stack([self._of_blocks(effective(self.format.scale, one), at) for one in given])
-        zero = None if given[0].zero is None else torch.stack([self._of_blocks(one.zero, at).float() for one in given])
+        zeros = [self._of_blocks(one.zero, at).float() for one in given if one.zero is not None]
+        zero = torch.stack(zeros) if zeros else None
         shift = torch.stack([self._shift(one, at) for one in given]) if self.format.offset else None
         element, rounding, overflow = self.format.element, self.format.rounding, self.format.overflow
 
-        def round(values: Tensor, _place: int) -> Tensor:  # noqa: A001
+        def rounded(values: Tensor, _place: int) -> Tensor:
             parts = values.float() if shift is None else values.float() + shift
             if zero is None:
                 parts = element.round_(parts / scale, rounding, overflow)
@@ -104,8 +115,7 @@ class Grid:
             parts = parts * scale
             return (parts if shift is None else parts - shift).to(values.dtype)
 
-        round.scale = scale  # type: ignore[attr-defined]
-        return round
+        return Rounder(rounded, scale)
 
     def snapped(self, matrix: Tensor) -> Tensor:
         """Numbers of the grid but for errors of arithmetic, `(out, in)`, exactly as they are stored."""

@@ -63,7 +63,7 @@ def _add_to_bias(edit: Editor, layer: Node, shift: Tensor) -> None:
     weight = edit.graph.tensors[str(layer.weight.target)].detach().double()
     name = str(layer.bias.target)
     old = edit.graph.tensors[name].detach()
-    moved = torch.tensordot(weight, shift.double(), dims=([roles(layer).in_axis], [0]))
+    moved = (weight if roles(layer).in_axis == 1 else weight.T) @ shift.double()
     edit.set_tensor(name, (old.double() + moved).to(old.dtype))
 
 
