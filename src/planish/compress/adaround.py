@@ -76,7 +76,7 @@ def adaround(weight: Tensor, gram: Tensor, grid: Grid, fixed: Fixed | None = Non
 
 
 def loss(error: Tensor, gram: Tensor) -> Tensor:
-    """The squared error of the outputs, equation 20."""
+    """The squared error of the outputs, the first term of equation 21."""
     return _by_row(error, gram).sum()
 
 

@@ -156,7 +156,7 @@ def descend(
 ) -> Tensor:
     """Give each column in turn the numbers that are best while all others stay: never a larger loss.
 
-    Behdin et al., "QuantEase" (arXiv 2309.01885), equation 12. Arguments as for `gptq`, whose result is `rounded`.
+    Behdin et al., "QuantEase" (arXiv 2309.01885). Arguments as for `gptq`, whose result is `rounded`.
     """
     gram = gram.to(weight.dtype)
     errors, values = (weight - rounded).T.contiguous(), rounded.T.clone(memory_format=torch.contiguous_format)

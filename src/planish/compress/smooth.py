@@ -35,7 +35,7 @@ class Smooth(Pass):
     normalized to a geometric mean of 1. For models of which only the weights will be quantized (`activations=None`) it
     is that of AWQ (Lin et al., arXiv 2306.00978): `mean|x|**alpha`, its largest and smallest normalized. Exact but for
     the rounding of float32. Where that leaves less error, each channel is centered too (Wei et al., "Outlier
-    Suppression+", arXiv 2304.09145, equation 3), for which the biases of its readers make up. The division goes into
+    Suppression+", arXiv 2304.09145), for which the biases of its readers make up. The division goes into
     the layer norm or the linear layer (also through attention, for values) that makes the activation where nothing else
     reads it, and is otherwise one multiplication (and addition) in front of the readers. Put it before Quantize.
 
