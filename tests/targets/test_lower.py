@@ -244,3 +244,23 @@ def test_weights_of_recurrent_layers_are_stored_as_codes(kind, engine):
     torch.testing.assert_close(y, graph(x), atol=1e-5, rtol=1e-5)
     held = constants(onnx_model(graph))
     assert {array.dtype for name, array in held.items() if ".weight_" in name and array.ndim == 2} == {np.dtype("int8")}
+
+
+class Edges(nn.Module):
+    """A sum over neighbors that leaves out loops, as graph networks write it."""
+
+    def forward(self, x, edges):
+        edges = edges[:, edges[0] != edges[1]]
+        return torch.zeros_like(x).index_add(0, edges[1], x[edges[0]])
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_masks_choose_edges(engine):
+    require(engine)
+    from planish.targets.cpu import ENGINES
+    from planish.targets.cpu.engine import Options
+
+    edges, x = torch.tensor([[0, 1, 2, 2, 3], [1, 1, 0, 3, 3]]), torch.randn(4, 3)
+    graph = capture(Edges().eval(), (x, edges), training=False)
+    (y,) = ENGINES[engine]().compile(graph, Options())([x, edges])
+    torch.testing.assert_close(y, graph(x, edges))

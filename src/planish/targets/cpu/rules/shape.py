@@ -291,11 +291,15 @@ def index_select(b: Builder, node: Call) -> str:
 
 
 def index(b: Builder, node: Call) -> str:
-    """`x[i]`, `x[:, i]`, `x[i, j]`: one index tensor anywhere, or several on the leading axes."""
+    """`x[i]`, `x[:, i]`, `x[i, j]`: one index tensor or mask anywhere, or several indices on the leading axes."""
     source, given = node.args[0], node.args[1]
     named = [(axis, at) for axis, at in enumerate(given) if at is not None]
     if any(at.meta["val"].dtype == torch.bool for _, at in named):
-        raise LookupError("an index by a boolean tensor has a size that depends on the data")
+        axis, at = named[0]
+        if len(named) > 1 or at.meta["val"].dim() > 1:
+            raise LookupError("an index by a boolean tensor of several axes, or beside another index")
+        kept = b.emit("Squeeze", b.emit("NonZero", b.value(at)), b.ints(0))
+        return b.emit("Gather", b.value(source), kept, axis=axis)
     if len(named) == 1:
         axis, at = named[0]
         return b.emit("Gather", b.value(source), b.value(at, torch.int64), axis=axis)
@@ -315,6 +319,20 @@ def index(b: Builder, node: Call) -> str:
     target = b.emit("Shape", zero)
     columns = [b.emit("Unsqueeze", b.emit("Expand", part, target), b.ints(-1)) for part in lifted]
     return b.emit("GatherND", b.value(source), b.emit("Concat", *columns, axis=-1))
+
+
+def index_add(b: Builder, node: Call) -> str:
+    """Whole slices added at the places that an index tensor names along one axis."""
+    given, dtype = arguments(node), node.meta["val"].dtype
+    slices, axis = given["source"], given["dim"] % node.meta["val"].dim()
+    others = [place for place in range(slices.meta["val"].dim()) if place != axis]
+    places = b.value(given["index"], torch.int64)
+    places = b.emit("Unsqueeze", places, b.ints(*others)) if others else places
+    added = b.value(slices, dtype)
+    if given["alpha"] != 1:
+        added = b.emit("Mul", added, b.value(given["alpha"], dtype))
+    wide = b.emit("Expand", places, b.shape(slices))
+    return b.emit("ScatterElements", b.value(given["self"]), wide, added, axis=axis, reduction="add")
 
 
 def scatter(b: Builder, node: Call) -> str:
@@ -392,6 +410,7 @@ RULES: dict[str, Rule] = {
     "gather": gather,
     "index_select": index_select,
     "index": index,
+    "index_add": index_add,
     **dict.fromkeys(("scatter", "scatter_add", "scatter_reduce"), scatter),
     "one_hot": one_hot,
     "scalar_tensor": scalar_tensor,
