@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
 from math import prod
 from typing import Literal
 
@@ -212,11 +211,3 @@ def labels_of(dim: Dim, leaf: Dim) -> Tensor:
 def moved(dim: Dim, keep: Keep) -> bool:
     """Whether a dimension loses indices."""
     return any(leaf in keep for leaf in leaves(dim))
-
-
-def borders(parts: Sequence[Dim], keep: Keep) -> list[tuple[int, int]]:
-    """Where each part of a sum begins and ends afterwards."""
-    ends = [0]
-    for part in parts:
-        ends.append(ends[-1] + size_of(part, keep))
-    return list(pairwise(ends))
