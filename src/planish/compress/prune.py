@@ -82,14 +82,10 @@ class Prune(Pass):
     def plan(self, graph: Graph) -> list[Step]:
         """One step for each weight; its bytes afterwards are those of a bit mask and of the numbers that stay."""
         layers = [readers[0] for readers in distinct(self._layers(graph)).values()]
-        before, after = (
-            {(weight.name, weight.path): weight.nbytes for weight in weights(each)}
-            for each in (graph, self.draft(graph))
-        )
-        keys = [(weight_name(layer), layer.path) for layer in layers]
+        before, after = _bytes(graph, layers), _bytes(self.draft(graph), layers)
         return [
-            Step(layer.path, layer.name, f"{key[0].rpartition('.')[2]} {self._action}", before[key], after[key])
-            for layer, key in zip(layers, keys, strict=True)
+            Step(layer.path, layer.name, f"{weight_name(layer).rpartition('.')[2]} {self._action}", old, new)
+            for layer, old, new in zip(layers, before, after, strict=True)
         ]
 
     def draft(self, graph: Graph) -> Graph:
@@ -193,6 +189,15 @@ class Prune(Pass):
                 set_masks(graph, {names[node.name]: from_matrix(node, sparsity.keep(scores, by_row=True))})
 
         sweep(graph, data, visit, names, "Prune")
+
+
+def _bytes(graph: Graph, layers: list[Node]) -> list[int]:
+    """What storing each layer's weight takes; one that an earlier layer reads in the same way is listed as that's."""
+    known = weights(graph)
+    by_name = {weight.name: weight.nbytes for weight in reversed(known)}
+    by_use = {(weight.name, weight.path): weight.nbytes for weight in known}
+    names = [(weight_name(layer), layer.path) for layer in layers]
+    return [by_use.get(name, by_name[name[0]]) for name in names]
 
 
 def _scores(layer: Node, values: Tensor | None = None, noise: torch.Generator | None = None) -> Tensor:
