@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from typing import ClassVar
 
 
 class PlanishError(Exception):
@@ -55,8 +56,8 @@ class UnknownName(OptionError):
     """
 
     LISTED, NEAREST = 12, 8
-    COMMANDS = {kind: f"planish {kind}s" for kind in ("format", "model", "recipe", "target")}
-    COMMANDS |= {"pass": "planish passes"}
+    COMMANDS: ClassVar = {kind: f"planish {kind}s" for kind in ("format", "model", "recipe", "target")}
+    COMMANDS["pass"] = "planish passes"
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:
         names = sorted(known)
