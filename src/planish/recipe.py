@@ -52,7 +52,6 @@ passes = Registry(
         "merge": "planish.rewrite:Merge",
         "split-low-rank": "planish.rewrite:SplitLowRank",
         "quantize": "planish.compress:Quantize",
-        "skip-layers": "planish.compress:SkipLayers",
         "rotate": "planish.compress:Rotate",
         "smooth": "planish.compress:Smooth",
     },

@@ -1,7 +1,7 @@
 """Lossy passes: each makes a graph smaller or faster and says what it will touch before it does."""
 
 from planish.compress.adapt import Adapt
-from planish.compress.adaptive import EarlyExit, MergeTokens, PruneTokens, SkipLayers
+from planish.compress.adaptive import EarlyExit, MergeTokens, PruneTokens
 from planish.compress.allocate import Allocate
 from planish.compress.cluster import Cluster
 from planish.compress.correct import Correct
@@ -25,6 +25,5 @@ __all__ = [
     "PruneTokens",
     "Quantize",
     "Rotate",
-    "SkipLayers",
     "Smooth",
 ]

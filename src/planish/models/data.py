@@ -186,9 +186,6 @@ def _keep(content: bytes, kept: Path) -> None:
 
 
 if __name__ == "__main__":
-    from planish.models import fashion, letters
     from planish.models.sentences import ARCHIVE
 
     print(source_archive(*ARCHIVE))
-    for row in (*fashion.FILES.values(), letters.FILE):
-        print(debian_file(*row))
