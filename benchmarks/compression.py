@@ -48,7 +48,7 @@ class Case:
 
 CASES = {
     "w8a8": Case("w8a8", 0.9985, "8-bit weights and static activations, one scale a tensor; one shot"),
-    "w4": Case("w4-g32", 0.985, "at most 4.5 bits a weight, embeddings included; one shot"),
+    "w4": Case("nf4", 0.985, "at most 4.5 bits a weight, embeddings included; one shot"),
     "mxfp4": Case("mxfp4", 0.95, "MXFP4 weights and activations; one shot"),
     "mxfp4-recovered": Case("mxfp4-recovered", 0.985, "as mxfp4, then 10 minutes of distillation"),
     "sparse-50": Case("sparse-50", 0.92, "half of the encoder's weights are zero; one shot"),
