@@ -100,16 +100,13 @@ def compress(
         chosen = flow.read_recipe(recipe)
         built = flow.choose_target(target, engine, threads, batch)
         source = flow.resolve(model, trust, data, metric, batch)
-        if dry_run:
-            planned = flow.plan(source, chosen)
-        else:
-            record = Run(folder)
-            job = flow.compress(record, source, chosen, built, progress)
-    if dry_run:
-        console.print(escape(str(planned)), whole=True)
-        return
-    _tell(job)
-    _finish(record)
+        planned = str(flow.plan(source, chosen)) if dry_run else ""
+        job = None if dry_run else flow.compress(Run(folder), source, chosen, built, progress)
+    if job is None:
+        console.print(escape(planned), whole=True)
+    else:
+        _tell(job)
+        _finish(job.run)
 
 
 def build(

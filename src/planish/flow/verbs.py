@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from planish.errors import ModelError, OptionError
 from planish.graph import Data, Graph
 from planish.targets import Artifact, Target, targets
+
+if TYPE_CHECKING:
+    from planish.targets.cpu.cascade import Cascade
 
 
 def build(graph: Graph, target: str | Target = "cpu", data: Data | None = None, **options: Any) -> Artifact:
@@ -36,8 +39,8 @@ def target_of(target: str | Target) -> Target:
     return target
 
 
-def load(path: str | os.PathLike[str]) -> Graph | Artifact:
-    """Read back what was saved: a graph (`.planish`) or an artifact's folder. Nothing in either is executed.
+def load(path: str | os.PathLike[str]) -> Graph | Artifact | Cascade:
+    """Read back what was saved: a graph (`.planish`) or the folder of an artifact or a cascade. Nothing in any is executed.
 
     Raises:
         ModelError: It is neither.
@@ -45,9 +48,10 @@ def load(path: str | os.PathLike[str]) -> Graph | Artifact:
     """
     place = Path(path)
     if place.is_dir():
+        from planish.targets.cpu import cascade
         from planish.targets.cpu import load as load_artifact
 
-        return load_artifact(place)
+        return cascade.load_cascade(place) if (place / cascade.NOTE).exists() else load_artifact(place)
     if place.suffix == ".planish" and place.is_file():
         return Graph.load(place)
     what = (
