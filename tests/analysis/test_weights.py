@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from planish.analysis import weights
-from planish.compress import Quantize
+from planish.compress import Adapt, Quantize
 from planish.formats import get
 from planish.frontends import capture
 from planish.graph import Graph
@@ -86,3 +86,9 @@ def test_tied_weights_are_counted_once():
 
     graph = capture(Tied(), (torch.tensor([[1, 2]]),))
     assert [weight.name for weight in weights(graph)] == ["table.weight"]
+
+
+def test_what_stands_twice_in_an_expression_is_stored_once():
+    (weight,) = weights(Adapt(2, "dora")(Quantize(weights="int8")(graph_of())))
+    magnitudes, factors = 4 * 32, 4 * 2 * (32 + 64)
+    assert weight.nbytes == get("int8").per_channel(0).nbytes((32, 64)) + magnitudes + factors

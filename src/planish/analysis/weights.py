@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import fx
@@ -79,7 +79,7 @@ def _known(graph: Graph, top: Node, path: str) -> Weight | None:
     value = top.value
     if not isinstance(value, torch.Tensor) or not _constant(top.fx):
         return None
-    stored = _stored(graph, top.fx)
+    stored = _stored(graph, top.fx, set())
     name, shape = base_name_of(top.fx), tuple(int(size) for size in value.shape)
     return Weight(name, path, shape, stored.formats, stored.density, stored.rank, math.ceil(stored.nbytes))
 
@@ -90,12 +90,21 @@ def _constant(node: fx.Node) -> bool:
     return node.op == "get_attr"
 
 
-def _stored(graph: Graph, node: fx.Node) -> _Stored:
+def _stored(graph: Graph, node: fx.Node, seen: set[fx.Node]) -> _Stored:
+    """Of an expression; what stands in it twice, as in DoRA, is stored once."""
+    found = _counted(graph, node, seen)
+    if node in seen:
+        return replace(found, numbers=0, beside=0)
+    seen.add(node)
+    return found
+
+
+def _counted(graph: Graph, node: fx.Node, seen: set[fx.Node]) -> _Stored:
     if node.op == "get_attr":
         tensor = graph.tensors[str(node.target)]
         return _Stored(tensor.numel() * tensor.element_size())
     name = base_name(node.target)
-    sources = [_stored(graph, source) for source in node.all_input_nodes]
+    sources = [_stored(graph, source, seen) for source in node.all_input_nodes]
     first, others = sources[0], sources[1:]
     if name == "cast":
         form = Node(graph, node).format

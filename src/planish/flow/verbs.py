@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from planish.errors import ModelError, OptionError
 from planish.graph import Data, Graph
 from planish.targets import Artifact, Target, targets
-
-if TYPE_CHECKING:
-    from planish.targets.cpu.cascade import Cascade
 
 
 def build(graph: Graph, target: str | Target = "cpu", data: Data | None = None, **options: Any) -> Artifact:
@@ -39,8 +36,8 @@ def target_of(target: str | Target) -> Target:
     return target
 
 
-def load(path: str | os.PathLike[str]) -> Graph | Artifact | Cascade:
-    """Read back what was saved: a graph (`.planish`) or the folder of an artifact or a cascade. Nothing in any is executed.
+def load(path: str | os.PathLike[str]) -> Graph | Artifact:
+    """Read back what was saved: a graph (`.planish`), or the folder of an artifact or cascade. Nothing in it is executed.
 
     Raises:
         ModelError: It is neither.
