@@ -47,7 +47,7 @@ TECHNIQUES: dict[str, Pass] = {
     "rotate": Rotate(),
     "cluster": Cluster(16, where=LINEAR),
     "allocate": Allocate("6 bits", where=LINEAR),
-    "gradual": Gradual(minutes=None, epochs=1),
+    "gradual": Gradual(training=Distill(minutes=None, epochs=1)),
     "merge": Merge(),
     "distill": Distill(minutes=None, epochs=1, where=LINEAR),
 }

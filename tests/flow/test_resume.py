@@ -239,7 +239,7 @@ def test_a_damaged_record_is_no_record(damage: str, run: Run, source: flow.Sourc
 def test_a_graph_that_no_file_holds_is_made_again(
     source: flow.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def refuse(*_: object) -> None:
+    def refuse(*_: object, **_options: object) -> None:
         raise UserError("a graph with an argument of type Thing cannot be saved")
 
     monkeypatch.setattr(planish.Graph, "save", refuse)
