@@ -72,6 +72,11 @@ class Int(Element):
 
     @property
     @override
+    def roundings(self) -> tuple[Rounding, ...]:
+        return (*super().roundings, "halfup")
+
+    @property
+    @override
     def wide(self) -> bool:
         return self.bits > 24
 

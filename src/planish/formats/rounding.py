@@ -9,9 +9,10 @@ from torch import Tensor
 
 from planish.errors import OptionError
 
-Rounding = Literal["even", "away", "down", "up", "stochastic", "log"]
-"""Nearest with ties to even, nearest with ties away from zero, toward minus infinity, toward plus infinity, up with the
-probability of the remainder, or (powers of two only) nearest by logarithm."""
+Rounding = Literal["even", "away", "halfup", "down", "up", "stochastic", "log"]
+"""Nearest with ties to even, nearest with ties away from zero, nearest with ties toward plus infinity (integers only),
+toward minus infinity, toward plus infinity, up with the probability of the remainder, or (powers of two only) nearest
+by logarithm."""
 
 
 def round_(x: Tensor, rounding: Rounding, generator: torch.Generator | None = None) -> Tensor:
@@ -32,6 +33,9 @@ def round_(x: Tensor, rounding: Rounding, generator: torch.Generator | None = No
         case "away":  # floor(|x| + 0.5) would be wrong just below a half; the remainder below is exact
             whole = x.trunc()
             return whole.add_(x.sub_(whole).mul_(2.0).trunc_().nan_to_num_(nan=0.0))  # inf - inf is NaN
+        case "halfup":
+            whole = x.floor()
+            return whole.add_(x.sub_(whole).mul_(2.0).trunc_().clamp_(max=1.0).nan_to_num_(nan=0.0))
         case "stochastic":
             return x.add_(torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)).floor_()
         case "log":

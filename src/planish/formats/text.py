@@ -14,7 +14,7 @@ block   := "tensor" | "token" | "channel" axis | "g" size [ "axis" axis ] | "til
          | "[" [ axis ":" ( size | "all" ) { "," ... } ] "|" ( "whole" | "one" ) "]"   "!" after it: not ragged
 scale   := "none" | element | "(" format ")"
 offset  := format
-option  := "even" | "away" | "down" | "up" | "stochastic" | "log"                 rounding     (else even)
+option  := "even" | "away" | "halfup" | "down" | "up" | "stochastic" | "log"      rounding     (else even)
          | "infinity" | "saturate"                                                overflow
          | "absmax" | "floor" | "ceil" | "peak" | "mean" | "twn" | "mse"          scale rule   (else absmax; lut: mse)
          | "nan-keep" | "nan-zero" | "nan-max"                                    NaN
