@@ -16,10 +16,12 @@ class Fold:
     Attributes:
         simd: Numbers taken in at once: lanes of the block's inputs.
         pe: Numbers given out at once: lanes of the block's output.
+        dsp: Multiply in DSP blocks, otherwise in LUTs.
     """
 
     simd: int = 1
     pe: int = 1
+    dsp: bool = True
 
 
 @dataclass(frozen=True)
@@ -27,8 +29,9 @@ class Memory:
     """Words that a block reads from a file as it starts.
 
     Attributes:
-        words: Two's complement integers.
-        bits: Width of a word.
+        words: Two's complement integers, `(depth,)`; or `(depth, numbers)`, then each word packs the numbers of a row,
+            the first in the low bits.
+        bits: Width of a number.
     """
 
     words: Integers
