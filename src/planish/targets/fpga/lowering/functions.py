@@ -1,0 +1,109 @@
+"""Functions of one number, and the fixed-point formats that their results go to."""
+
+# ruff: noqa: A001  (`format` is the word for it everywhere else)
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import fx
+
+from planish.formats import Float, Int
+from planish.graph import Node
+from planish.targets.fpga.lowering.context import Context, Refusal
+from planish.targets.fpga.lowering.dyadic import power_of_two
+from planish.targets.fpga.operations.base import Codes, Integers
+
+FUNCTIONS = frozenset(
+    (  # as words: each is one
+        "abs add celu clamp clamp_max clamp_min div elu erf exp gelu hardsigmoid hardswish hardtanh leaky_relu log "
+        "log_sigmoid maximum minimum mish mul neg pow prelu reciprocal relu relu6 rsqrt rsub selu sigmoid silu "
+        "softplus sqrt square sub tanh"
+    ).split()  # noqa: SIM905  # a list of as many strings takes a page
+)
+"""Operations of which a number of the output depends on the numbers at its own place only."""
+ROUNDINGS = {"even": "even", "halfup": "up", "down": "floor"}
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A fixed-point format: which codes there are, and how numbers go to them."""
+
+    codes: Codes
+    rounding: str
+
+
+def grid_of(context: Context, cast: Node) -> Grid:
+    """The fixed-point format of a cast.
+
+    Raises:
+        Refusal: It has none.
+    """
+    format = cast.format
+    assert format is not None
+    element = format.element
+    if not isinstance(element, Int) or format.zero_point or format.residual or format.offset:
+        raise Refusal(f"{format} has no integer meaning: a fixed-point format has, such as q3.4")
+    if format.is_dynamic:
+        raise Refusal(f"the scale of {format} is computed from the numbers; a fixed one is a power of two")
+    if format.rounding not in ROUNDINGS:
+        raise Refusal(f"hardware rounds {', '.join(ROUNDINGS)}, and {format} {format.rounding}")
+    frac = element.frac
+    if format.scale is not None:
+        scales = np.concatenate([context.number(scale).reshape(-1) for scale in cast.args[1]])
+        exponent = power_of_two(float(scales.flat[0])) if scales.size == 1 else None
+        if exponent is None:
+            raise Refusal(f"a scale of {format} is no power of two for the whole tensor")
+        frac -= exponent
+    return Grid(Codes(element.lowest, element.highest, frac), ROUNDINGS[format.rounding])
+
+
+def is_function(node: Node) -> bool:
+    """Whether each number of the output depends on one place only; casts to floats are such functions too."""
+    if node.op == "cast":
+        return node.format is not None and isinstance(node.format.element, Float)
+    return node.op.removesuffix("_") in FUNCTIONS
+
+
+def leaves(context: Context, node: Node) -> set[Node]:
+    """The steps, no functions themselves, whose numbers a tree of functions reads."""
+    if context.is_constant(node):
+        return set()
+    if not is_function(node):
+        return {node}
+    return set().union(*(leaves(context, source) for source in node.inputs))
+
+
+def to_codes(values: torch.Tensor, frac: int) -> Integers:
+    """The integers that numbers of a fixed-point format are."""
+    return np.ldexp(values.double().numpy(), frac).astype(np.int64)
+
+
+def evaluate(context: Context, node: Node, known: dict[fx.Node, torch.Tensor]) -> torch.Tensor:
+    """A tree of functions of numbers in a row.
+
+    Raises:
+        Refusal: A function differs from place to place.
+    """
+    values: dict[fx.Node, Any] = dict(known)
+
+    def value(step: fx.Node) -> Any:
+        if step in values:
+            return values[step]
+        if step in context.constant:
+            real = context.real[step]
+            if isinstance(real, torch.Tensor) and real.numel() != 1:
+                raise Refusal(f"a function that differs from place to place ({step.name}) has no one table")
+            values[step] = real.reshape(()) if isinstance(real, torch.Tensor) else real
+            return values[step]
+        args, kwargs = fx.map_arg((step.args, dict(step.kwargs)), value)
+        with torch.no_grad():
+            values[step] = step.target(*args, **kwargs)  # type: ignore[operator]  # a call
+        return values[step]
+
+    for parameter in node.fx.args[1] if node.op == "cast" else ():
+        values[parameter] = context.real[parameter]
+    return value(node.fx)
