@@ -122,7 +122,7 @@ class _Wiring:
     program: Program
     folds: Folds
     depths: dict[str, int]
-    names: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=lambda: {"clk", "rst"})
     parts: list[Cell | Wire] = field(default_factory=list)
     waiting: dict[str, list[Stream]] = field(default_factory=dict)
 
@@ -228,11 +228,11 @@ class _Wiring:
         self._offer(made)
 
     def _name(self, wanted: str) -> str:
-        """A name that no other signal or instance has and SystemVerilog takes."""
+        """A name that no other stream or instance has. None is a keyword: the words added to it see to that."""
         plain = re.sub(r"_+", "_", re.sub(r"\W", "_", wanted)).strip("_") or "value"
         plain = f"n{plain}" if plain[0].isdigit() else plain
         name, number = plain, 1
-        while name in self.names or name in KEYWORDS:
+        while name in self.names:
             number += 1
             name = f"{plain}_{number}"
         self.names.add(name)
@@ -241,8 +241,7 @@ class _Wiring:
 
 def _readable(operation: Operation) -> str:
     path = operation.output.path.replace(".", "_")
-    kind = type(operation).__name__.lower()
-    return f"{path}_{kind}" if path else kind
+    return f"{path or operation.output.name}_{type(operation).__name__.lower()}"
 
 
 def _comment(operation: Operation, program: Program, instance: Instance) -> str:
@@ -258,18 +257,3 @@ def _comment(operation: Operation, program: Program, instance: Instance) -> str:
 
 def _sizes(shape: tuple[int, ...]) -> str:
     return "x".join(map(str, shape)) or "1"
-
-
-KEYWORDS = frozenset(
-    "accept_on alias always and assert assign assume automatic before begin bind bins bit break buf byte case cell"
-    " chandle checker class clk clocking config const constraint context continue cover cross deassign default defparam"
-    " design disable dist do edge else end endmodule enum event expect export extends extern final first_match for force"
-    " fork function generate genvar global highz0 if iff ifnone implies import initial inout input inside instance int"
-    " integer interface intersect join large let library liblist local logic longint macromodule matches medium modport"
-    " module nand negedge new nor not notif0 null or output package packed parameter pmos posedge primitive priority"
-    " program property protected pull0 pulldown pullup pure rand randc randcase real realtime ref reg reject_on release"
-    " repeat restrict return rst scalared sequence shortint shortreal signed small solve specify static string strong"
-    " struct super supply0 table tagged task this throughout time timeprecision timeunit top tran tri tri0 type typedef"
-    " union unique unsigned until use uwire var vectored virtual void wait wand weak while wildcard wire with within wor"
-    " xnor xor".split()
-)
