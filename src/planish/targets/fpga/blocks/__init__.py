@@ -4,5 +4,17 @@ from __future__ import annotations
 
 from planish.registry import Registry
 
-blocks = Registry("block", {})
+blocks = Registry(
+    "block",
+    {
+        "linear": "planish.targets.fpga.blocks.linear:LinearBlock",
+        "reduce": "planish.targets.fpga.blocks.reduce:ReduceBlock",
+        "normalize": "planish.targets.fpga.blocks.normalize:NormalizeBlock",
+        "multiply": "planish.targets.fpga.blocks.multiply:MultiplyBlock",
+        "matmul": "planish.targets.fpga.blocks.matmul:MatMulBlock",
+        "permute": "planish.targets.fpga.blocks.permute:PermuteBlock",
+        "embed": "planish.targets.fpga.blocks.embed:EmbedBlock",
+        "aggregate": "planish.targets.fpga.blocks.aggregate:AggregateBlock",
+    },
+)
 """Name of an operation's class, in lower case -> `Block`."""
