@@ -1,4 +1,4 @@
-"""A netlist as SystemVerilog: the text of top.sv, and the folder with the blocks and memories that it needs."""
+"""A netlist as SystemVerilog: the text of top.sv, and the blocks and memories that it needs."""
 
 from __future__ import annotations
 
@@ -11,16 +11,15 @@ import numpy as np
 
 from planish.errors import GraphError
 from planish.targets.fpga.blocks.base import Memory
+from planish.targets.fpga.design import Design, Part
 from planish.targets.fpga.netlist import Cell, Netlist, Wire, block_of
 from planish.targets.fpga.streams import Stream
 
 RTL = Path(__file__).parent / "rtl"
 
 
-def files(netlist: Netlist, title: str = "A model") -> dict[str, str]:
-    """The design: the text of each file by its path, `top.sv`, `rtl/*.sv` and `memories/*.hex`.
-
-    The same netlist gives the same text.
+def design(netlist: Netlist, title: str = "A model") -> Design:
+    """The text of a netlist; the same netlist gives the same text.
 
     Raises:
         GraphError: A block's source is not there.
@@ -31,7 +30,13 @@ def files(netlist: Netlist, title: str = "A model") -> dict[str, str]:
     for cell in netlist.cells:
         for parameter, memory in cell.instance.memories.items():
             texts[_memory_file(cell, parameter)] = hexadecimal(memory)
-    return texts
+    parts = tuple(
+        Part(cell.name, cell.instance.module, cell.path, cell.comment, cell.instance.interval) for cell in netlist.cells
+    )
+    beats = sum(stream.beats for cell in netlist.cells for stream in cell.outputs)
+    work = sum(cell.instance.interval + cell.instance.latency for cell in netlist.cells)
+    interval = max((cell.instance.interval for cell in netlist.blocks), default=1)
+    return Design(netlist.inputs, netlist.outputs, texts, parts, interval, 1000 + 2 * (beats + work))
 
 
 def top(netlist: Netlist, title: str = "A model") -> str:

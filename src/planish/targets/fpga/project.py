@@ -8,8 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from planish.targets.fpga.emit import files
-from planish.targets.fpga.netlist import Netlist
+from planish.targets.fpga.design import Design
 from planish.targets.fpga.program import Integers
 from planish.targets.fpga.stage import stage
 from planish.targets.fpga.streams import Stream
@@ -18,12 +17,12 @@ TESTBENCH = Path(__file__).parent / "testbench"
 
 
 def write(
-    netlist: Netlist, folder: Path, inputs: Sequence[Integers], outputs: Sequence[Integers], title: str = "A model"
+    design: Design, folder: Path, inputs: Sequence[Integers], outputs: Sequence[Integers], title: str = "A model"
 ) -> Path:
     """Write the folder whole or not at all; the same design gives the same files.
 
     Args:
-        netlist: The design.
+        design: The design.
         folder: Where to. A folder that this function wrote is replaced.
         inputs: Codes `(samples, *shape)` of each input, for the testbench.
         outputs: What must come out.
@@ -32,17 +31,17 @@ def write(
     Raises:
         UserError: The folder is there and is something else.
     """
-    texts = files(netlist, title)
+    texts = dict(design.files)
     beats = {}
-    for stream, codes in zip((*netlist.inputs, *netlist.outputs), (*inputs, *outputs), strict=True):
+    for stream, codes in zip((*design.inputs, *design.outputs), (*inputs, *outputs), strict=True):
         lines = hexadecimal(stream, codes)
         texts[f"testbench/vectors/{stream.name}.hex"] = "".join(lines)
         beats[stream.name] = len(lines)
     for name in ("source", "sink"):
         texts[f"testbench/{name}.sv"] = (TESTBENCH / f"{name}.sv").read_text(encoding="utf-8")
-    texts["testbench/top_test.sv"] = testbench(netlist, beats)
+    texts["testbench/top_test.sv"] = testbench(design, beats)
     texts["Makefile"] = _MAKEFILE
-    texts["README.md"] = readme(netlist, title, len(inputs[0]))
+    texts["README.md"] = readme(design, title, len(inputs[0]))
 
     def make(draft: Path) -> None:
         for name, text in texts.items():
@@ -59,11 +58,11 @@ def hexadecimal(stream: Stream, codes: Integers) -> list[str]:
     return [row.tobytes().hex()[-digits:] + "\n" for row in words]
 
 
-def testbench(netlist: Netlist, beats: dict[str, int]) -> str:
+def testbench(design: Design, beats: dict[str, int]) -> str:
     """The text of top_test.sv.
 
     Args:
-        netlist: The design.
+        design: The design.
         beats: Of the vectors of each port.
     """
     lines = [
@@ -74,7 +73,7 @@ def testbench(netlist: Netlist, beats: dict[str, int]) -> str:
         "  always #5 clk = !clk;",
         "",
     ]
-    for kind, streams in (("source", netlist.inputs), ("sink", netlist.outputs)):
+    for kind, streams in (("source", design.inputs), ("sink", design.outputs)):
         side = "out" if kind == "source" else "in"
         for stream in streams:
             name, count = stream.name, beats[stream.name]
@@ -90,10 +89,10 @@ def testbench(netlist: Netlist, beats: dict[str, int]) -> str:
                 "  );",
                 "",
             ]
-    taken = " && ".join(f"{each.name}_taken == {beats[each.name]}" for each in netlist.outputs)
-    wrong = " + ".join(f"{each.name}_wrong" for each in netlist.outputs)
-    total = sum(beats[each.name] for each in netlist.outputs)
-    patience = 100_000 + 20 * sum(cell.instance.interval for cell in netlist.cells)
+    taken = " && ".join(f"{each.name}_taken == {beats[each.name]}" for each in design.outputs)
+    wrong = " + ".join(f"{each.name}_wrong" for each in design.outputs)
+    total = sum(beats[each.name] for each in design.outputs)
+    patience = 10 * design.patience
     return "\n".join(
         [
             *lines,
@@ -101,7 +100,7 @@ def testbench(netlist: Netlist, beats: dict[str, int]) -> str:
             "",
             "  // Ends with the last beat, or when none has come for long.",
             "  int quiet = 0, before = 0, now;",
-            f"  assign now = {' + '.join(f'{each.name}_taken' for each in netlist.outputs)};",
+            f"  assign now = {' + '.join(f'{each.name}_taken' for each in design.outputs)};",
             "  initial begin",
             "    repeat (4) @(posedge clk);",
             "    rst <= 1'b0;",
@@ -121,23 +120,20 @@ def testbench(netlist: Netlist, beats: dict[str, int]) -> str:
     )
 
 
-def readme(netlist: Netlist, title: str, samples: int) -> str:
+def readme(design: Design, title: str, samples: int) -> str:
     """The text of README.md."""
     rows = []
-    for stream in (*netlist.inputs, *netlist.outputs):
+    for stream in (*design.inputs, *design.outputs):
         codes = stream.value.codes
         kind = f"{'signed' if codes.signed else 'unsigned'} {codes.bits} bits"
         rows.append(
-            f"| `{stream.name}` | {'in' if stream in netlist.inputs else 'out'} | {_sizes(stream)} | {kind} "
+            f"| `{stream.name}` | {'in' if stream in design.inputs else 'out'} | {_sizes(stream)} | {kind} "
             f"| {f'code * 2**{-codes.frac}' if codes.frac else 'code'} | {stream.lanes} | {stream.beats} |"
         )
-    blocks = [
-        f"| `{cell.name}` | `{cell.instance.module}` | {_sizes(cell.outputs[0])} "
-        f"| {', '.join(map(str, cell.instance.lanes_in)) or '–'} | {cell.instance.lanes_out} "
-        f"| {cell.instance.interval} |"
-        for cell in netlist.blocks
-    ]
-    return _README.format(title=title, ports="\n".join(rows), blocks="\n".join(blocks), samples=samples)
+    parts = [f"| `{part.name}` | `{part.module}` | {part.comment or 'connects'} |" for part in design.parts]
+    return _README.format(
+        title=title, ports="\n".join(rows), parts="\n".join(parts), samples=samples, interval=design.interval
+    )
 
 
 def _sizes(stream: Stream) -> str:
@@ -163,11 +159,11 @@ build/top_test: $(SOURCES) $(wildcard testbench/*.sv)
 lint:
 \t$(VERILATOR) --lint-only -Wall --top-module top $(SOURCES)
 
-build/netlist.json: $(SOURCES) $(wildcard memories/*.hex)
+build/design.json: $(SOURCES) $(wildcard memories/*.hex)
 \tmkdir -p build
 \tyosys -p "read_slang -D ECP5 --top top $(SOURCES); synth_ecp5 -top top -json $@"
 
-build/top.config: build/netlist.json
+build/top.config: build/design.json
 \tnextpnr-ecp5 --$(DEVICE) --package $(PACKAGE) --speed 6 --freq $(CLOCK) --json $< --textcfg $@
 
 bitstream: build/top.config
@@ -215,7 +211,9 @@ are plain `*` with registers around it, which each vendor's tool maps to its own
 
 ## Blocks
 
-| instance | module | numbers made | in a cycle | out a cycle | cycles a sample |
-|---|---|---|---|---|---|
-{blocks}
+A sample every {interval} cycles.
+
+| instance | module | |
+|---|---|---|
+{parts}
 """

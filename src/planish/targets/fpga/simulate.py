@@ -15,8 +15,7 @@ import numpy as np
 
 from planish.errors import DataError, EngineError
 from planish.targets.fpga import tools
-from planish.targets.fpga.emit import files
-from planish.targets.fpga.netlist import Netlist
+from planish.targets.fpga.design import Design
 from planish.targets.fpga.program import Integers
 
 TESTBENCH = Path(__file__).parent / "testbench"
@@ -53,7 +52,7 @@ class Simulation:
 
 
 def simulate(
-    netlist: Netlist,
+    design: Design,
     inputs: Sequence[Integers],
     *,
     stall: int = 0,
@@ -64,7 +63,7 @@ def simulate(
     """Feed a design.
 
     Args:
-        netlist: The design.
+        design: What is simulated.
         inputs: Codes `(samples, *shape)` of each input.
         stall: Percent of the cycles in which each port pauses, at random.
         seed: Of the pauses, and of what registers hold before the reset.
@@ -76,22 +75,22 @@ def simulate(
         ToolError: A tool is missing or failed.
         DataError: The inputs do not fit the design.
     """
-    samples = _count(netlist, inputs)
-    texts = files(netlist)
+    samples = _count(design, inputs)
+    texts = design.files
     with tempfile.TemporaryDirectory(prefix="planish-") as scratch:
         folder = Path(scratch)
-        driver, warnings = compiled(texts, ports(netlist), folder / "build", waves is not None, limits)
+        driver, warnings = compiled(texts, ports(design), folder / "build", waves is not None, limits)
         for name, text in texts.items():
             if name.startswith("memories/"):
                 (folder / name).parent.mkdir(exist_ok=True)
                 (folder / name).write_text(text)
-        for stream, codes in zip(netlist.inputs, inputs, strict=True):
+        for stream, codes in zip(design.inputs, inputs, strict=True):
             stream.pack(np.asarray(codes)).tofile(folder / f"{stream.name}.in")
         log = folder / "driver.log"
         tool = tools.Tool("the simulation", "", (str(driver),))
         try:
             said = tools.run(
-                tool, ".", str(samples), str(stall), str(seed), str(_patience(netlist, stall)),
+                tool, ".", str(samples), str(stall), str(seed), str(design.patience * 100 // max(1, 100 - stall)),
                 folder=folder, log=log, limits=limits,
             )  # fmt: skip
         except tools.ToolError as error:
@@ -103,12 +102,12 @@ def simulate(
         times = np.fromfile(folder / "times.out", np.uint64).reshape(-1, 3).astype(np.int64)
         outputs = tuple(
             stream.unpack(np.fromfile(folder / f"{stream.name}.out", np.uint32).reshape(-1, stream.words))
-            for stream in netlist.outputs
+            for stream in design.outputs
         )
         if waves is not None:
             shutil.move(folder / "waves.vcd", waves)
     peaks = {found[1]: int(found[2]) for found in re.finditer(r"^peak top\.(\w+)\.monitor (\d+)$", said, re.MULTILINE)}
-    first_in, first_out, last_out = times[0] if netlist.inputs else (0, *times[0, 1:])
+    first_in, first_out, last_out = times[0] if design.inputs else (0, *times[0, 1:])
     half = samples // 2
     return Simulation(
         outputs,
@@ -122,9 +121,9 @@ def simulate(
     )
 
 
-def ports(netlist: Netlist) -> str:
+def ports(design: Design) -> str:
     """The text of ports.h, from which the driver knows the design."""
-    sides = {"INPUTS": netlist.inputs, "OUTPUTS": netlist.outputs}
+    sides = {"INPUTS": design.inputs, "OUTPUTS": design.outputs}
     lines = ["// The design's streams: name, 32-bit words in a beat, beats in a sample.", '#include "Vtop.h"']
     for side, streams in sides.items():
         listed = " ".join(f"STREAM({each.name}, {each.words}, {each.beats})" for each in streams)
@@ -132,23 +131,16 @@ def ports(netlist: Netlist) -> str:
     return "\n".join([*lines, ""])
 
 
-def _count(netlist: Netlist, inputs: Sequence[Integers]) -> int:
-    if len(inputs) != len(netlist.inputs):
-        raise DataError(f"the design has {len(netlist.inputs)} inputs, not {len(inputs)}")
+def _count(design: Design, inputs: Sequence[Integers]) -> int:
+    if len(inputs) != len(design.inputs):
+        raise DataError(f"the design has {len(design.inputs)} inputs, not {len(inputs)}")
     counts = {len(codes) for codes in inputs}
-    for stream, codes in zip(netlist.inputs, inputs, strict=True):
+    for stream, codes in zip(design.inputs, inputs, strict=True):
         if np.shape(codes)[1:] != stream.value.shape:
             raise DataError(f"codes of shape {np.shape(codes)[1:]} for {stream.value.shape}", stream.name)
     if len(counts) != 1 or counts == {0}:
         raise DataError(f"inputs have {sorted(counts)} samples", "", "the same number for each, 1 or more")
     return counts.pop()
-
-
-def _patience(netlist: Netlist, stall: int) -> int:
-    """Cycles without a beat in or out after which a design counts as stuck: more than a sample takes everywhere."""
-    beats = sum(stream.beats for cell in netlist.cells for stream in cell.outputs)
-    work = sum(cell.instance.interval + cell.instance.latency for cell in netlist.cells)
-    return (1000 + 2 * (beats + work)) * 100 // max(1, 100 - stall)
 
 
 def compiled(
@@ -159,7 +151,7 @@ def compiled(
     The memories are no part of it: it reads them as it starts.
 
     Args:
-        texts: The design's files, as `files` gives them.
+        texts: The design's files.
         header: The text of ports.h.
         build: A scratch folder, not there yet.
         waves: Whether it can write waveforms.
@@ -170,26 +162,27 @@ def compiled(
     """
     verilator = tools.find("verilator")
     library = _library(verilator, waves, limits)
-    design = {name: text for name, text in texts.items() if name.endswith(".sv")}
-    design["monitor.sv"] = (TESTBENCH / "monitor.sv").read_text(encoding="utf-8")
-    if "rtl/fifo.sv" not in design:
-        del design["monitor.sv"]
+    sources = {name: text for name, text in texts.items() if name.endswith(".sv")}
+    if "rtl/fifo.sv" in sources:
+        sources["monitor.sv"] = (TESTBENCH / "monitor.sv").read_text(encoding="utf-8")
     driver = (TESTBENCH / "driver.cpp").read_text(encoding="utf-8")
-    key = _digest(*design.items(), header, driver, verilator.version, waves)
+    key = _digest(*sources.items(), header, driver, verilator.version, waves)
     place = _cache() / f"{key}.sim"
     told = place.with_suffix(".txt")
     if place.exists() and told.exists():
         os.utime(place)
         return place, told.read_text()
     build.mkdir(parents=True)
-    for name, text in design.items():
+    for name, text in sources.items():
         (build / name).parent.mkdir(exist_ok=True)
         (build / name).write_text(text, encoding="utf-8")
     (build / "ports.h").write_text(header)
     (build / "driver.cpp").write_text(driver)
     options = ["--cc", "-Wall", "-Wno-fatal", "--x-initial", "unique", "--x-assign", "unique", "--quiet"]
     options += ["--output-split", "0", *(["--trace-vcd"] if waves else []), "--top-module", "top", "-Mdir", "."]
-    order = sorted(design, key=lambda name: (name == "top.sv", not re.search(r"^package\b", design[name], re.M), name))
+    order = sorted(
+        sources, key=lambda name: (name == "top.sv", not re.search(r"^package\b", sources[name], re.M), name)
+    )
     said = tools.run(verilator, *options, *order, folder=build, log=build / "verilator.log", limits=limits)
     warnings = "\n".join(line for line in said.splitlines() if line.startswith("%"))
     units = sorted(file.name for file in build.glob("Vtop*.cpp"))

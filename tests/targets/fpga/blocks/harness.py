@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from planish.targets.fpga.blocks.base import Fold
+from planish.targets.fpga.emit import design
 from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.operations.base import Codes, Integers, Operation, Value
 from planish.targets.fpga.program import Program
@@ -60,8 +61,9 @@ def check(
     given = codes if codes is not None else [random_codes(each, samples, rng) for each in program.inputs]
     expected = program.run(*given)[0]
     netlist = connect(program, {operation.output.name: fold})
+    made = design(netlist)
     for stall in (0, STALL) if stalls else (0,):
-        found = simulate(netlist, given, stall=stall, seed=seed)
+        found = simulate(made, given, stall=stall, seed=seed)
         assert not found.warnings, found.warnings
         np.testing.assert_array_equal(found.outputs[0], expected)
         if stall == 0:
