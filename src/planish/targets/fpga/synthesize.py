@@ -157,13 +157,23 @@ def ultrascale(
     key = _key(design, commands)
     made = stage(folder, key, lambda draft: _yosys(design, draft, commands, limits, progress))
     cells = json.loads((made / "cells.json").read_text())["design"]["num_cells_by_type"]
-    kinds = {"LUT": r"LUT\d", "FF": r"FD[A-Z]+", "DSP": r"DSP48E2", "BRAM": r"RAMB\d+E2", "CARRY": r"CARRY\d"}
-    found = {
-        kind: sum(n for cell, n in cells.items() if re.fullmatch(pattern, cell)) for kind, pattern in kinds.items()
-    }
+    kinds = {"FF": r"FD[A-Z]+", "DSP": r"DSP48E2", "BRAM": r"RAMB\d+E2", "CARRY": r"CARRY\d"}
+    found = {"LUT": sum(number * _tables(cell) for cell, number in cells.items())}
+    for kind, pattern in kinds.items():
+        found[kind] = sum(number for cell, number in cells.items() if re.fullmatch(pattern, cell))
     return [
         Measurement(kind.lower(), value, kind, "synthesized", subject="UltraScale+") for kind, value in found.items()
     ]
+
+
+def _tables(cell: str) -> int:
+    """Look-up tables that a cell of UltraScale+ takes; shift registers and distributed memories are made of them."""
+    if re.fullmatch(r"LUT\d|INV|SRL\w+", cell):
+        return 1
+    memory = re.fullmatch(r"RAM(32|64|128|256|512)(X1[SD]|M16|M8|M)", cell)
+    if memory is None:
+        return 0
+    return {"M16": 8, "M8": 8, "M": 4}.get(memory[2]) or max(int(memory[1]) // 64, 1) * (1 + (memory[2] == "X1D"))
 
 
 def _key(design: Path, commands: list[list[str]]) -> str:

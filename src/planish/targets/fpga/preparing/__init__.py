@@ -1,0 +1,1 @@
+"""What the pass Prepare does to a graph, by theme."""
