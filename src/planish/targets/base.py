@@ -80,5 +80,5 @@ class Target(Protocol):
         ...
 
 
-targets = Registry("target", {"cpu": "planish.targets.cpu:Cpu"})
+targets = Registry("target", {"cpu": "planish.targets.cpu:Cpu", "fpga": "planish.targets.fpga.target:Fpga"})
 """Names of targets, as in `planish.build(graph, target="cpu")`."""

@@ -188,3 +188,18 @@ def _largest(program: Program, folding: Folding, budget: Budget) -> str:
     kind = max(folding.excess(budget), key=lambda kind: folding.excess(budget)[kind])
     name = max(folding.choices, key=lambda name: getattr(folding.choices[name].cost, kind))
     return next(each.where for each in program.operations if each.output.name == name)
+
+
+def rough(instance: Instance) -> Utilization:
+    """A block's cost from its parameters alone, by a rule of thumb."""
+    at = instance.parameters
+    products = at.get("SIMD", 1) * at.get("PE", 1) if "PE" in at else 0
+    bits = at.get("IN_WIDTH", at.get("A_WIDTH", 8)) * at.get("WEIGHT_WIDTH", at.get("B_WIDTH", 8))
+    dsp = products if at.get("STYLE", at.get("DSP", 0)) == 1 else -(-products // 2) if at.get("STYLE") == 2 else 0
+    stored = [(len(memory.words), memory.bits) for memory in instance.memories.values()]
+    bram = sum(-(-depth * width // 18432) for depth, width in stored if depth * width > 2048)
+    lut = sum(depth * width // 16 for depth, width in stored if depth * width <= 2048)
+    lanes = sum(instance.lanes_in) + instance.lanes_out
+    return Utilization(
+        40 + lut + 20 * lanes + (0 if dsp else products * bits) + 12 * dsp, 0, 60 + 24 * lanes, dsp, bram
+    )

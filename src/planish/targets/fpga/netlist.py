@@ -132,7 +132,8 @@ class _Wiring:
         inputs = tuple(
             Stream(self._name(value.name), value, self._lanes_wanted(value, instances)) for value in program.inputs
         )
-        ports = [self._name(name) for name in program.outputs]
+        count = len(program.outputs)
+        ports = [self._name(f"output_{number}" if count > 1 else "output") for number in range(count)]
         for stream in inputs:
             self._offer(stream)
         for each in program.operations:

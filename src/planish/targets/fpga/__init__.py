@@ -1,0 +1,1 @@
+"""Custom hardware: a quantized graph as SystemVerilog, equal to it bit for bit."""

@@ -1,0 +1,344 @@
+"""`FpgaArtifact`: a model as hardware: run as integers, simulated, and taken through the tools to a bitstream."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch.utils import _pytree as pytree
+
+from planish.errors import DataError, EngineError, UntrustedFile, UserError
+from planish.graph.structure import load_spec
+from planish.record import Measurement, environment
+from planish.targets.fpga import project
+from planish.targets.fpga.blocks.base import Fold
+from planish.targets.fpga.board import Board
+from planish.targets.fpga.design import Design
+from planish.targets.fpga.emit import design as emit
+from planish.targets.fpga.netlist import connect
+from planish.targets.fpga.program import Integers, Program
+from planish.targets.fpga.route import SEEDS, Route, bitstream, route
+from planish.targets.fpga.simulate import Simulation, simulate
+from planish.targets.fpga.synthesize import Progress, Synthesis, synthesize
+from planish.targets.fpga.tools import Limits
+from planish.targets.fpga.utilization import OUTSIDE
+
+NOTE = "fpga.json"
+"""Its presence tells a folder from other artifacts."""
+VECTORS = 64
+"""Samples in the testbench of the emitted folder."""
+_PROGRAM = "program"
+
+
+@dataclass
+class FpgaArtifact:
+    """A model in hardware.
+
+    Attributes:
+        program: What it computes, on integers.
+        board: Device, package, speed grade and clock.
+        mode: "stream": folded blocks; "unroll": one circuit for all of it.
+        folds: Of each operation, by the name of what it makes; of mode "stream".
+        depths: Beats of the FIFOs before inputs, by `value.port`; of mode "stream".
+        title: What the emitted files call it.
+        measurements: What was found out while it was built, and since.
+        path: The folder, once saved.
+    """
+
+    program: Program
+    board: Board
+    mode: str = "stream"
+    folds: Mapping[str, Fold] = field(default_factory=dict)
+    depths: Mapping[str, int] = field(default_factory=dict)
+    title: str = "A model"
+    measurements: Sequence[Measurement] = field(default_factory=list)
+    path: Path | None = None
+
+    @cached_property
+    def design(self) -> Design:
+        """The SystemVerilog."""
+        if self.mode == "unroll":
+            from planish.targets.fpga.unrolled import design
+
+            return design(self.program, title=self.title)
+        return emit(connect(self.program, self.folds, self.depths), self.title)
+
+    # Running ---------------------------------------------------------------------------------------------------------
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the integer program; arguments and result are those of the original model.
+
+        Raises:
+            DataError: The arguments do not fit.
+        """
+        tensors = self.program.decode(*self.program.run(*self.encode(*args, **kwargs)))
+        structure: Any = self.program.structure
+        made = [torch.from_numpy(np.ascontiguousarray(x)) for x in tensors]
+        made = [x.float() if x.is_floating_point() else x for x in made]
+        leaves = [item[0] if isinstance(item, list) else made[item] for item in structure["results"]]
+        return pytree.tree_unflatten(leaves, load_spec(structure["out_spec"], "the artifact"))
+
+    def encode(self, *args: Any, **kwargs: Any) -> tuple[Integers, ...]:
+        """The codes, `(batch, *shape)` each, that a call sends in.
+
+        Raises:
+            DataError: The arguments do not fit.
+        """
+        structure: Any = self.program.structure
+        leaves, given = pytree.tree_flatten((args, kwargs))
+        if given != load_spec(structure["in_spec"], "the artifact"):
+            names = ", ".join(value.name for value in self.program.inputs)
+            raise DataError(
+                f"the call has {len(leaves)} inputs in another structure than the model was captured with",
+                names,
+                "call it as in example_inputs",
+            )
+        tensors = [torch.as_tensor(leaf).detach() for leaf in leaves]
+        return self.program.encode(*(x.numpy() for x in tensors))
+
+    def simulate(
+        self, *args: Any, stall: int = 0, seed: int = 0, waves: str | os.PathLike[str] | None = None, **kwargs: Any
+    ) -> Simulation:
+        """Run the SystemVerilog, and compare it with the integer program.
+
+        Args:
+            *args: Of the model.
+            stall: Percent of the cycles in which each port pauses, at random.
+            seed: Of the pauses.
+            waves: Where to write waveforms (VCD).
+            **kwargs: Of the model.
+
+        Returns:
+            The codes that came out, and when.
+
+        Raises:
+            EngineError: The hardware computes something else, or hangs.
+            ToolError: A tool is missing or failed.
+        """
+        return self.simulate_codes(
+            self.encode(*args, **kwargs), stall=stall, seed=seed, waves=None if waves is None else Path(waves)
+        )
+
+    def simulate_codes(
+        self, codes: Sequence[Integers], *, stall: int = 0, seed: int = 0, waves: Path | None = None
+    ) -> Simulation:
+        """As `simulate`, with codes `(samples, *shape)` for each input."""
+        expected = self.program.run(*codes)
+        found = simulate(self.design, codes, stall=stall, seed=seed, waves=waves)
+        for value, here, there in zip(self.program.results, expected, found.outputs, strict=True):
+            wrong = int((here != there).sum())
+            if wrong:
+                raise EngineError(
+                    f"{wrong} of {here.size} codes of {value.name} differ from the integer program's",
+                    value.path or "the simulation",
+                    "report this, with the artifact's folder",
+                )
+        return found
+
+    def random(self, samples: int, seed: int = 0) -> tuple[Integers, ...]:
+        """Codes of each input, all of those that it may hold, `(samples, *shape)`."""
+        rng = np.random.default_rng(seed)
+        return tuple(
+            rng.integers(value.codes.low, value.codes.high + 1, (samples, *value.shape))
+            for value in self.program.inputs
+        )
+
+    # Tools -----------------------------------------------------------------------------------------------------------
+
+    @cached_property
+    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
+        return tempfile.TemporaryDirectory(prefix="planish-")
+
+    @property
+    def _work(self) -> Path:
+        """Where the tools' results are kept: beside the saved design, or in a folder that goes with this object."""
+        return self.path or Path(self._scratch.name)
+
+    def emit(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the design as a folder that stands on its own, with a testbench.
+
+        Raises:
+            UserError: The folder is there and is something else.
+        """
+        codes = self.random(VECTORS)
+        return project.write(self.design, Path(folder), codes, self.program.run(*codes), self.title)
+
+    def synthesize(self, limits: Limits | None = None, progress: Progress | None = None) -> Synthesis:
+        """Cells of the device, in total and by instance.
+
+        Raises:
+            ToolError: yosys is missing, was killed, or failed.
+        """
+        source = self.emit(self._work / "design")
+        return synthesize(source, self._work / "synthesis", clock=self.board.clock, limits=limits, progress=progress)
+
+    def route(
+        self, seeds: Sequence[int] = SEEDS, limits: Limits | None = None, progress: Progress | None = None
+    ) -> Route:
+        """Placed and routed: the clock that it reaches.
+
+        Raises:
+            UserError: The design is larger than the device.
+            ToolError: nextpnr is missing, was killed, or failed.
+        """
+        made, board = self.synthesize(limits, progress), self.board
+        return route(
+            made, self._work / "route", device=board.device, package=board.package, speed=board.speed,
+            clock=board.clock, seeds=seeds, limits=limits, progress=progress,
+        )  # fmt: skip
+
+    def bitstream(
+        self, seeds: Sequence[int] = SEEDS, limits: Limits | None = None, progress: Progress | None = None
+    ) -> Path:
+        """The file that configures the device.
+
+        Raises:
+            ClockNotMet: No placement is as fast as the clock; names the path.
+            UserError: More pins than the package has, or a design larger than the device.
+            ToolError: A tool is missing or failed.
+        """
+        return bitstream(self.route(seeds, limits, progress), limits)
+
+    def measure(
+        self, samples: int = 16, seeds: Sequence[int] = SEEDS, progress: Progress | None = None
+    ) -> list[Measurement]:
+        """Simulate it, synthesize it, place and route it.
+
+        Args:
+            samples: Random samples that are simulated.
+            seeds: Placements that are tried.
+            progress: Told of each step.
+
+        Raises:
+            ToolError: A tool is missing or failed.
+            UserError: The design is larger than the device.
+        """
+        simulated = self.simulate_codes(self.random(samples))
+        synthesis = self.synthesize(progress=progress)
+        placed = self.route(seeds, progress=progress)
+        clock = min(placed.median, self.board.clock) * 1e6
+        interval = simulated.interval if samples > 1 else float(self.design.interval)
+        details = {"device": self.board.device, "MHz": clock / 1e6, "mode": self.mode, "vectors": samples}
+        rows = [
+            Measurement("interval", interval, "cycles", "simulated", details=details),
+            Measurement("latency", simulated.latency, "cycles", "simulated", details=details),
+            Measurement("latency", simulated.latency / clock, "s", "simulated", subject="chosen", details=details),
+            Measurement("throughput", clock / interval, "samples/s", "simulated", details=details),
+        ]
+        rows += [
+            Measurement("cycles", part.interval, "cycles", "exact", where=part.path, details={"instance": part.name})
+            for part in self.design.parts
+            if part.path
+        ]
+        rows += [
+            Measurement("high water", peak, "beats", "simulated", details={"instance": name})
+            for name, peak in simulated.peaks.items()
+        ]
+        rows += [*self._placed(synthesis.measurements()), *placed.measurements()]
+        rows += [
+            Measurement(
+                "critical path",
+                hop.logic + hop.wires,
+                "ns",
+                "synthesized",
+                where=self._paths.get(hop.where, ""),
+                details={"instance": hop.where, "wires": hop.wires, "place": place},
+            )
+            for place, hop in enumerate(placed.path)
+        ]
+        rows += self.board.chip.power(synthesis.total, clock / 1e6)
+        rows.append(self.board.chip.energy(synthesis.total, clock / 1e6, interval))
+        self.measurements = [row for row in self.measurements if row.source == "modeled"] + rows
+        return rows
+
+    @property
+    def _paths(self) -> dict[str, str]:
+        return {part.name: part.path for part in self.design.parts}
+
+    def _placed(self, rows: list[Measurement]) -> list[Measurement]:
+        """Rows by instance, told by the user's module."""
+        return [
+            replace(row, where=self._paths.get(row.where, ""), details={**row.details, "instance": row.where})
+            if row.where != OUTSIDE
+            else row
+            for row in rows
+        ]
+
+    # Keeping ---------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the program, `fpga.json`, and `design/`, which stands on its own.
+
+        Raises:
+            UserError: The disk refused, or the folder is something else; what it held is still there.
+        """
+        target, draft = Path(folder), Path(f"{os.fspath(folder).rstrip(os.sep)}.draft")
+        if target.exists() and not (target / NOTE).exists() and any(target.iterdir()):
+            raise UserError(
+                "the folder is not an artifact for an FPGA, and is not overwritten", str(target), "another folder"
+            )
+        note = {
+            "format": 1,
+            "board": asdict(self.board),
+            "mode": self.mode,
+            "folds": {name: asdict(fold) for name, fold in self.folds.items()},
+            "depths": dict(self.depths),
+            "title": self.title,
+            "version": importlib.metadata.version("planish"),
+            "environment": environment(),
+        }
+        try:
+            shutil.rmtree(draft, ignore_errors=True)
+            draft.mkdir(parents=True)
+            self.program.save(draft / _PROGRAM)
+            self.emit(draft / "design")
+            (draft / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
+            for kept in ("synthesis", "route"):
+                if (self._work / kept).exists():
+                    shutil.copytree(self._work / kept, draft / kept)
+            shutil.rmtree(target, ignore_errors=True)
+            draft.rename(target)
+        except OSError as error:
+            raise UserError(
+                f"cannot save the artifact: {error.strerror}", str(target), "free space, or another folder"
+            ) from error
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+        self.path = target
+        return target
+
+
+def load(folder: str | os.PathLike[str]) -> FpgaArtifact:
+    """Read what `save` wrote. The SystemVerilog is made anew from the program; nothing in the folder is executed.
+
+    Raises:
+        UntrustedFile: The folder is no artifact, or is damaged.
+    """
+    path = Path(folder)
+    try:
+        note = json.loads((path / NOTE).read_text(encoding="utf-8"))
+        return FpgaArtifact(
+            Program.load(path / _PROGRAM),
+            Board(**note["board"]),
+            str(note["mode"]),
+            {str(name): Fold(**fold) for name, fold in note["folds"].items()},
+            {str(name): int(depth) for name, depth in note["depths"].items()},
+            str(note["title"]),
+            path=path,
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UntrustedFile(
+            f"this is no artifact for an FPGA, or it is damaged ({error})",
+            str(path),
+            "planish build MODEL --target fpga",
+        ) from error

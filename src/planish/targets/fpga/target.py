@@ -1,0 +1,192 @@
+"""`Fpga`: a quantized graph as hardware."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal, get_args
+
+from planish.errors import OptionError
+from planish.graph import Graph
+from planish.record import Measurement
+from planish.targets.base import Data, Progress, Unsupported
+from planish.targets.fpga.artifact import FpgaArtifact
+from planish.targets.fpga.board import Board, megahertz, quantity
+from planish.targets.fpga.emit import design
+from planish.targets.fpga.folding import Folding, choose
+from planish.targets.fpga.folding import rough as estimate
+from planish.targets.fpga.lower import lower, unsupported
+from planish.targets.fpga.netlist import Netlist, connect
+from planish.targets.fpga.prepare import Prepare
+from planish.targets.fpga.program import Program
+from planish.targets.fpga.queues import depths, needed
+from planish.targets.fpga.simulate import simulate
+from planish.targets.fpga.utilization import total
+
+Mode = Literal["stream", "unroll"]
+_FULL = {"lut": 0.7, "ff": 0.7, "dsp": 1.0, "bram": 0.95}
+"""How much of a device is filled where no budget is given: a fuller one is hard to route."""
+_TRIED = 6
+"""Samples that are simulated to see how much waits in the FIFOs."""
+_STEPS = 4
+
+
+def _silent(_done: int, _total: int, _what: str) -> None:
+    """Tell nobody."""
+
+
+@dataclass(frozen=True)
+class Fpga:
+    """A device of the ECP5 family, and how a model is laid out on it.
+
+    Attributes:
+        device: "ecp5-25k", "ecp5-45k" or "ecp5-85k".
+        clock: What to aim at, "100MHz".
+        mode: "stream": blocks that share their multipliers over time, connected by streams; "unroll": one circuit that
+            takes a sample each cycle, for networks of some thousand weights.
+        throughput: Samples a second to reach at least cost, "50k"; None: as many as fit. Of mode "stream".
+        budget: How much to use at most: "lut" (LUT4-equivalents), "ff", "dsp", "bram"; what is not named is as large as
+            the device has.
+        speed: Speed grade of the device; 6 is the slowest.
+        package: Of the device; None: its largest.
+        name: What the emitted files call the model.
+    """
+
+    device: str = "ecp5-85k"
+    clock: str | float = "100MHz"
+    mode: Mode = "stream"
+    throughput: str | float | None = None
+    budget: Mapping[str, int] | None = None
+    speed: int = 6
+    package: str | None = None
+    name: str = "A model"
+
+    def __post_init__(self) -> None:
+        if self.mode not in get_args(Mode):
+            raise OptionError(f"unknown mode {self.mode!r}", "mode", f"one of {', '.join(get_args(Mode))}")
+        for kind, limit in (self.budget or {}).items():
+            if kind not in _FULL:
+                raise OptionError(f"unknown resource {kind!r}", "budget", f"known: {', '.join(_FULL)}")
+            if limit < 0:
+                raise OptionError(f"a budget is 0 or more, not {limit}", f"budget, {kind}")
+        _ = self.board, self.interval
+
+    @cached_property
+    def board(self) -> Board:
+        """Where it goes."""
+        return Board(self.device, megahertz(self.clock), self.speed, self.package)
+
+    @cached_property
+    def interval(self) -> int | None:
+        """Most cycles that a sample may take."""
+        if self.throughput is None:
+            return None
+        rate = quantity(self.throughput, "/s", "throughput", "50k")
+        cycles = int(self.board.clock * 1e6 / rate)
+        if cycles < 1:
+            raise OptionError(
+                f"{rate:g} samples a second are more than one in each cycle of {self.board.clock:g} MHz",
+                "throughput",
+                "a higher clock, or fewer samples",
+            )
+        return cycles
+
+    @cached_property
+    def limits(self) -> dict[str, int]:
+        """The budget, with the device's own limits where it says nothing."""
+        have = self.board.chip.capacity()
+        given = dict(self.budget or {})
+        return {kind: min(given.get(kind, int(have[kind] * full)), have[kind]) for kind, full in _FULL.items()}
+
+    def unsupported(self, graph: Graph) -> list[Unsupported]:
+        """What of the graph has no integer form; empty for a graph in fixed point, and for what `Prepare` takes."""
+        if graph.branches:
+            return [Unsupported("", "cond", "hardware has no branches: the model chooses what to compute")]
+        return Prepare().unsupported(graph) if unsupported(graph) else []
+
+    def estimate(self, graph: Graph) -> list[Measurement]:
+        """Modeled cells and cycles, in total and by module, without building it.
+
+        Raises:
+            GraphError: A step has no integer form.
+            UserError: It does not fit; says by how much.
+        """
+        program = lower(graph if not unsupported(graph) else Prepare().draft(graph))
+        return self._modeled(program, self._fold(program))
+
+    def build(
+        self,
+        graph: Graph,
+        *,
+        data: Data | None = None,
+        original: Graph | None = None,
+        folder: str | os.PathLike[str] | None = None,
+        progress: Progress | None = None,
+    ) -> FpgaArtifact:
+        """Lower the graph to integers, choose folds, and connect the blocks.
+
+        A graph that is not in fixed point is prepared first, with the defaults of `Prepare`.
+
+        Args:
+            graph: What to build.
+            data: To choose fraction bits on, where the graph must be prepared.
+            original: Not needed: hardware is compared with its integer program.
+            folder: Where to save the artifact; None does not.
+            progress: Told of each step.
+
+        Raises:
+            GraphError: A step has no integer form; names the first by its module path.
+            UserError: It does not fit the device or the budget; says by how much, and what would.
+        """
+        tell = progress or _silent
+        tell(0, _STEPS, "lowering to integers")
+        program = lower(graph if not unsupported(graph) else Prepare()(graph, data))
+        if self.mode == "unroll":
+            artifact = FpgaArtifact(program, self.board, "unroll", title=self.name)
+            tell(1, _STEPS, "sharing adders")
+            artifact.measurements = [Measurement("interval", artifact.design.interval, "cycles", "modeled")]
+        else:
+            tell(1, _STEPS, "choosing folds")
+            folding = self._fold(program)
+            tell(2, _STEPS, "sizing queues")
+            queues = self._queues(program, folding)
+            artifact = FpgaArtifact(program, self.board, "stream", folding.folds, queues, self.name)
+            artifact.measurements = self._modeled(program, folding)
+        if folder is not None:
+            tell(3, _STEPS, "writing files")
+            artifact.save(Path(folder))
+        tell(_STEPS, _STEPS, "built")
+        return artifact
+
+    def _fold(self, program: Program) -> Folding:
+        return choose(program, self.limits, estimate, self.interval)
+
+    def _queues(self, program: Program, folding: Folding) -> dict[str, int]:
+        """FIFO depths: bounds first, then what the simulation of a few samples showed to be needed."""
+        bounds = depths(connect(program, folding.folds))
+        if not bounds:
+            return {}
+        netlist = connect(program, folding.folds, bounds)
+        codes = FpgaArtifact(program, self.board).random(_TRIED)
+        return needed(netlist, bounds, simulate(design(netlist), codes).peaks)
+
+    def _modeled(self, program: Program, folding: Folding) -> list[Measurement]:
+        """What the cost model says: in total with what connects the blocks, and by module."""
+        netlist: Netlist = connect(program, folding.folds)
+        costs = {cell.name: estimate(cell.instance) for cell in netlist.cells}
+        cycles = {"interval": folding.interval}
+        details = {"device": self.device, "MHz": self.board.clock, "mode": self.mode}
+        rows = [Measurement(name, value, "cycles", "modeled", details=details) for name, value in cycles.items()]
+        rate = self.board.clock * 1e6 / folding.interval
+        rows.append(Measurement("throughput", rate, "samples/s", "modeled", details=details))
+        rows += total(costs.values()).measurements(source="modeled")
+        for cell in netlist.blocks:
+            where = {"instance": cell.name, "module": cell.instance.module}
+            rows.append(
+                Measurement("cycles", cell.instance.interval, "cycles", "modeled", where=cell.path, details=where)
+            )
+            rows += [replace(row, details=where) for row in costs[cell.name].measurements(cell.path, source="modeled")]
+        return rows
