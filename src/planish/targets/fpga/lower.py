@@ -18,6 +18,7 @@ from planish.graph import Graph, Node
 from planish.graph.structure import dump_spec, register_structures
 from planish.targets.base import Unsupported
 from planish.targets.fpga.lowering.context import Blocked, Context
+from planish.targets.fpga.lowering.functions import is_function
 from planish.targets.fpga.lowering.held import Held
 from planish.targets.fpga.lowering.rules import RULES
 from planish.targets.fpga.program import Door, Program
@@ -60,7 +61,7 @@ def _lowered(graph: Graph) -> tuple[Context, set[str]]:
     real, constant = _one_sample(wide, batched)
     context = Context(wide, real, constant, RULES)
     for node in context.nodes:
-        if node.kind == "call" and node.op == "cast" and node.fx not in constant and node.format is not None:
+        if node.kind == "call" and node.op == "cast" and node.fx not in constant and not is_function(node):
             _try(context, node)
     for node in wide.outputs:
         _try(context, node)

@@ -11,7 +11,7 @@ import torch
 from planish.graph import Node
 from planish.targets.fpga.lowering.context import Context, Refusal
 from planish.targets.fpga.lowering.dyadic import power_of_two
-from planish.targets.fpga.lowering.functions import Grid, evaluate, grid_of, is_function, leaves, to_codes
+from planish.targets.fpga.lowering.functions import Grid, evaluate, grid_of, is_function, leaf_of, to_codes
 from planish.targets.fpga.lowering.held import Held
 from planish.targets.fpga.lowering.quotients import normalize
 from planish.targets.fpga.operations.base import Codes, Value
@@ -30,11 +30,10 @@ def cast(context: Context, node: Node) -> Held:
     if (normalized := normalize(context, node, source, grid)) is not None:
         return normalized
     scaling = _scaling(context, source)
-    found = leaves(context, source)
-    if is_function(scaling.step) and len(found) == 1:
-        held = context.take(*found)
+    if (leaf := leaf_of(context, scaling.step)) is not None:
+        held = context.take(leaf)
         if held.value.codes.high - held.value.codes.low < MOST_ENTRIES:
-            return _table(context, node, *found, held, grid)
+            return _table(context, node, leaf, held, grid)
     return _requantized(context, node, scaling, grid)
 
 

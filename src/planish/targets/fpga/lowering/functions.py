@@ -72,9 +72,26 @@ def leaves(context: Context, node: Node) -> set[Node]:
     """The steps, no functions themselves, whose numbers a tree of functions reads."""
     if context.is_constant(node):
         return set()
-    if not is_function(node):
+    if not is_function(node) or differs(context, node):
         return {node}
     return set().union(*(leaves(context, source) for source in node.inputs))
+
+
+def differs(context: Context, node: Node) -> bool:
+    """Whether a constant makes the function another one from place to place."""
+    return any(context.is_constant(each) and context.number(each).size > 1 for each in node.inputs[node.op == "cast" :])
+
+
+def leaf_of(context: Context, step: Node) -> Node | None:
+    """The one step whose numbers a tree of functions is a function of; None where it is the step itself."""
+    found = leaves(context, step)
+    leaf = found.pop() if len(found) == 1 else step
+    while is_function(leaf) and not differs(context, leaf):
+        streams = [each for each in leaf.inputs if not context.is_constant(each)]
+        if len(streams) != 1:
+            break
+        (leaf,) = streams
+    return None if leaf == step else leaf
 
 
 def to_codes(values: torch.Tensor, frac: int) -> Integers:

@@ -32,10 +32,8 @@ def _cut(context: Context, r: Node) -> tuple[Node, Format, bool] | None:
     root, step = False, r
     while is_function(step):
         sources = [each for each in step.inputs if not context.is_constant(each)]
-        if step.op == "cast" and not is_function(sources[0]):
-            format = step.format
-            fits = format is not None and format.scale is None and format.rounding == "down"
-            return (step, format, root) if fits and format is not None else None
+        if step.op == "cast" and step.format is not None and step.format.rounding == "down":
+            return None if step.format.levels else (step, step.format, root)
         if len(sources) != 1:
             return None
         root = root or step.op in ("rsqrt", "sqrt")
