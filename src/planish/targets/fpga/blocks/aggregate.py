@@ -51,6 +51,6 @@ class AggregateBlock(Block):
             {"LIST": Memory(entries, weight_bits + source_bits), "DEGREES": Memory(degrees - 1, degree_bits)},
             lanes_in=(fold.simd,),
             lanes_out=fold.simd,
-            interval=max(edges * beats + 2, nodes * beats),
-            latency=nodes * beats + int(degrees[0]) + 7,
+            interval=max(edges * beats + 3, nodes * beats),
+            latency=nodes * beats + int(degrees[0]) + 8,
         )

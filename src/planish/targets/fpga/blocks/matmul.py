@@ -47,5 +47,5 @@ class MatMulBlock(Block):
             lanes_in=(simd, simd if matmul.transposed else pe),
             lanes_out=pe,
             interval=a.size // (m * k) * max(m * steps * tiles, loading),
-            latency=loading + steps + (simd - 1).bit_length() + 4,
+            latency=loading + steps + (simd - 1).bit_length() + 5,
         )

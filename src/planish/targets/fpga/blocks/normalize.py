@@ -46,5 +46,5 @@ class NormalizeBlock(Block):
             lanes_in=(fold.simd, 1),
             lanes_out=fold.simd,
             interval=x.size // x.row * beats,
-            latency=7 + max(1, (bits - 1).bit_length()) + 1 + (beats > 1),
+            latency=7 + max(1, (bits - 1).bit_length()) + 2 + (beats > 1),
         )

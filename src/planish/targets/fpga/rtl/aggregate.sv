@@ -20,8 +20,8 @@
 //              DSP       1: multiply in DSP blocks
 // Ports        in   LANES * WIDTH, NODES rows of BEATS beats
 //              out  LANES * OUT_WIDTH, TARGETS rows of BEATS beats
-// Latency      NODES * BEATS + edges of the first node + 7 cycles
-// Interval     EDGES * BEATS + 2 cycles, or NODES * BEATS if they are more
+// Latency      NODES * BEATS + edges of the first node + 8 cycles
+// Interval     EDGES * BEATS + 3 cycles, or NODES * BEATS if they are more
 module aggregate #(
     parameter int LANES     = 2,
     parameter int WIDTH     = 8,
@@ -57,7 +57,7 @@ module aggregate #(
   logic [1:0] full;
   logic writes, reads, half;  // which half: of those that write, that walk, that read
   logic write, step, go, all_written, all_issued;
-  logic [1:0] frees;  // the last edge of a sample is on its way to the memory
+  logic [2:0] frees;  // the last edge of a sample is on its way to the memory
   logic [AddressBits-1:0] to;
   assign in_ready    = !full[writes];
   assign write       = in_valid && in_ready;
@@ -75,15 +75,13 @@ module aggregate #(
         writes       <= !writes;
       end
       if (all_issued) reads <= !reads;
-      if (step && frees[1]) full[half] <= 1'b0;
+      if (step && frees[2]) full[half] <= 1'b0;
     end
   end
 
   // ---- the walk: targets, their beats, their edges; the degree of the next target is read ahead ----
   logic [DEGREE-1:0] degrees[TARGETS];
-  logic [WEIGHT+SOURCE-1:0] edges[EDGES];
   initial $readmemh(DEGREES, degrees);
-  initial $readmemh(LIST, edges);
 
   logic [1:0] ready;  // the degrees of the next target and of this one have come
   logic [TargetBits-1:0] next_target, target;
@@ -137,23 +135,27 @@ module aggregate #(
   logic [BeatBits-1:0] beat_then;
   logic [WEIGHT-1:0] weight;
   logic half_then;
-  logic [LANES*WIDTH-1:0] memory[2**(AddressBits+1)];
-  logic [LANES*WIDTH-1:0] word, numbers;
+  logic [LANES*WIDTH-1:0] numbers;
+  rom #(
+      .WIDTH(WEIGHT + SOURCE), .DEPTH(EDGES), .BLOCK(EDGES * (WEIGHT + SOURCE) > 2048), .WORDS(LIST)
+  ) list (
+      .clk, .ce(step), .address(edge_at), .word(entry)
+  );
+  delay #(.BITS(BeatBits + 1), .CYCLES(2)) with_entry (
+      .clk, .rst, .ce(step), .in({reads, beat}), .out({half_then, beat_then})
+  );
   always_ff @(posedge clk) begin
-    if (write) memory[{writes, to}] <= in_data;
     if (step) begin
-      entry     <= edges[edge_at];
-      beat_then <= beat;
-      half_then <= reads;
-      from      <= AddressBits'(entry[SOURCE-1:0]) + AddressBits'(beat_then);
-      half      <= half_then;
-      word      <= memory[{half, from}];
-      numbers   <= word;
+      from <= AddressBits'(entry[SOURCE-1:0]) + AddressBits'(beat_then);
+      half <= half_then;
     end
   end
+  ram #(.WIDTH(LANES * WIDTH), .DEPTH(2 ** (AddressBits + 1))) halves (
+      .clk, .write, .to({writes, to}), .data(in_data), .ce(step), .from({half, from}), .word(numbers)
+  );
   always_ff @(posedge clk) begin
     if (rst) frees <= '0;
-    else if (step) frees <= {frees[0], all_issued};
+    else if (step) frees <= {frees[1:0], all_issued};
   end
   delay #(.BITS(WEIGHT), .CYCLES(3)) with_numbers (
       .clk, .rst, .ce(step), .in(entry[WEIGHT+SOURCE-1:SOURCE]), .out(weight)
@@ -161,7 +163,7 @@ module aggregate #(
 
   // ---- products, and their sums over the edges ----
   logic valid, ends, begins;
-  delay #(.BITS(2), .CYCLES(7)) along (.clk, .rst, .ce(step), .in({go, last_edge}), .out({valid, ends}));
+  delay #(.BITS(2), .CYCLES(8)) along (.clk, .rst, .ce(step), .in({go, last_edge}), .out({valid, ends}));
   assign step = !out_valid || out_ready;
   always_ff @(posedge clk) begin
     if (rst) begin

@@ -49,14 +49,8 @@ module embed #(
     if (step) address <= chosen && !last ? address + 1'b1 : AddressBits'(32'(in_data) * BEATS);
   end
 
-  logic [LANES*WIDTH-1:0] table_words[Words];
-  logic [LANES*WIDTH-1:0] word;
-  initial $readmemh(TABLE, table_words);
-  always_ff @(posedge clk) begin
-    if (step) begin
-      word     <= table_words[address];
-      out_data <= word;
-    end
-  end
+  rom #(.WIDTH(LANES * WIDTH), .DEPTH(Words), .BLOCK(Words * LANES * WIDTH > 2048), .WORDS(TABLE)) rows (
+      .clk, .ce(step), .address, .word(out_data)
+  );
   delay #(.BITS(1), .CYCLES(2)) valid (.clk, .rst, .ce(step), .in(chosen), .out(out_valid));
 endmodule

@@ -17,7 +17,7 @@
 // Ports        a    SIMD * A_WIDTH, M rows of ceil(K / SIMD) beats
 //              b    (PE or SIMD) * B_WIDTH, K rows of ceil(N / PE) or N rows of ceil(K / SIMD) beats
 //              out  PE * OUT_WIDTH, M rows of ceil(N / PE) beats
-// Latency      ceil(K / SIMD) + ceil(log2 SIMD) + 4 cycles after the last beat of b
+// Latency      ceil(K / SIMD) + ceil(log2 SIMD) + 5 cycles after the last beat of b
 // Interval     M * ceil(K / SIMD) * ceil(N / PE) cycles a matrix, or the beats of b if they are more
 module matmul #(
     parameter int SIMD       = 2,
@@ -152,18 +152,21 @@ module matmul #(
   // ---- a word of b and a beat of a, together ----
   logic [Banks*BLanes*B_WIDTH-1:0] word;
   for (genvar i = 0; i < Banks; i++) begin : g_bank
-    logic [BLanes*B_WIDTH-1:0] memory[2**(AddressBits+1)];
-    always_ff @(posedge clk) begin
-      if (write && bank == BankBits'(i)) memory[{writes, to}] <= b_data;
-      if (step) word[i*BLanes*B_WIDTH+:BLanes*B_WIDTH] <= memory[{reads, from}];
-    end
+    ram #(.WIDTH(BLanes * B_WIDTH), .DEPTH(2 ** (AddressBits + 1))) halves (
+        .clk, .write(write && bank == BankBits'(i)), .to({writes, to}), .data(b_data),
+        .ce(step), .from({reads, from}), .word(word[i*BLanes*B_WIDTH+:BLanes*B_WIDTH])
+    );
   end
 
   logic [SIMD*A_WIDTH-1:0] beat;  // without what stands beyond the row
   for (genvar s = 0; s < SIMD; s++) begin : g_lane
     localparam bit Missing = (Steps - 1) * SIMD + s >= K;
+    logic [A_WIDTH-1:0] taken;
     always_ff @(posedge clk) begin
-      if (step) beat[s*A_WIDTH+:A_WIDTH] <= last_step && Missing ? '0 : x[s*A_WIDTH+:A_WIDTH];
+      if (step) begin
+        taken                     <= last_step && Missing ? '0 : x[s*A_WIDTH+:A_WIDTH];
+        beat[s*A_WIDTH+:A_WIDTH] <= taken;
+      end
     end
   end
 
@@ -171,7 +174,7 @@ module matmul #(
   localparam int Product = A_WIDTH + B_WIDTH;
   localparam int Sum = Product + $clog2(SIMD);
   logic valid, ends, tile_ends, begins, out_tile_ends;
-  delay #(.BITS(3), .CYCLES(1 + 3 + $clog2(SIMD))) along (
+  delay #(.BITS(3), .CYCLES(2 + 3 + $clog2(SIMD))) along (
       .clk, .rst, .ce(step), .in({go, last_step, last_tile}), .out({valid, ends, tile_ends})
   );
   always_ff @(posedge clk) begin

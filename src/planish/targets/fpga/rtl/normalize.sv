@@ -18,7 +18,7 @@
 // Ports        a    LANES * A_WIDTH, BEATS beats a row
 //              b    B_WIDTH, 1 beat a row
 //              out  LANES * OUT_WIDTH, BEATS beats a row
-// Latency      7 cycles after x; ceil(log2 B_WIDTH) + 9 after v
+// Latency      7 cycles after x; ceil(log2 B_WIDTH) + 10 after v
 // Interval     BEATS cycles a row
 module normalize #(
     parameter int LANES      = 2,
@@ -58,7 +58,7 @@ module normalize #(
   logic row_valid, row_ready, row_step;
   assign row_step = !row_valid || row_ready;
   assign b_ready  = row_step;
-  delay #(.BITS(1), .CYCLES(Stages + 1)) row_moves (.clk, .rst, .ce(row_step), .in(b_valid), .out(row_valid));
+  delay #(.BITS(1), .CYCLES(Stages + 2)) row_moves (.clk, .rst, .ce(row_step), .in(b_valid), .out(row_valid));
 
   for (genvar s = 0; s <= Stages; s++) begin : g_stage
     logic [Wide-1:0] number;
@@ -92,16 +92,15 @@ module normalize #(
   logic unused;
   assign unused = ^{g_stage[Stages].number, place};
 
-  logic [TABLE_BITS-1:0] factors[2**AddressBits];
-  initial $readmemh(TABLE, factors);
+  localparam int Entries = 2 ** (INDEX + 32'(ROOT));
   logic [TABLE_BITS-1:0] row_factor;
   logic [MoreBits-1:0] row_more;
-  always_ff @(posedge clk) begin
-    if (row_step) begin
-      row_factor <= factors[AddressBits'(place)];
-      row_more   <= MoreBits'(ROOT ? power >> 1 : power);
-    end
-  end
+  rom #(.WIDTH(TABLE_BITS), .DEPTH(Entries), .BLOCK(Entries * TABLE_BITS > 2048), .WORDS(TABLE)) factors (
+      .clk, .ce(row_step), .address(AddressBits'(place)), .word(row_factor)
+  );
+  delay #(.BITS(MoreBits), .CYCLES(2)) with_factor (
+      .clk, .rst, .ce(row_step), .in(MoreBits'(ROOT ? power >> 1 : power)), .out(row_more)
+  );
 
   logic factor_valid, step;
   logic [TABLE_BITS-1:0] factor;

@@ -106,15 +106,8 @@ module permute #(
     else if (read) from <= carry[0] ? '0 : from + by;
   end
 
-  // A register behind the memory: a block RAM gives its word late in the cycle.
-  logic [BITS-1:0] memory[2**(AddressBits+1)];
-  logic [BITS-1:0] word;
-  always_ff @(posedge clk) begin
-    if (write) memory[{writes, to}] <= in_data;
-    if (step) begin
-      word     <= memory[{reads, from}];
-      out_data <= word;
-    end
-  end
+  ram #(.WIDTH(BITS), .DEPTH(2 ** (AddressBits + 1))) halves (
+      .clk, .write, .to({writes, to}), .data(in_data), .ce(step), .from({reads, from}), .word(out_data)
+  );
   delay #(.BITS(1), .CYCLES(2)) valid (.clk, .rst, .ce(step), .in(full[reads]), .out(out_valid));
 endmodule

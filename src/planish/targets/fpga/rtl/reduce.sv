@@ -78,9 +78,9 @@ module reduce #(
   logic [OUT_WIDTH-1:0] wide, joined;
   assign wide = SIGNED ? OUT_WIDTH'($signed(part)) : OUT_WIDTH'(part);
   if (MAX) begin : g_max
-    logic above;
-    assign above  = SIGNED ? $signed(wide) > $signed(out_data) : wide > out_data;
-    assign joined = above ? wide : out_data;
+    logic [OUT_WIDTH:0] less;  // the sign of the difference, which leaves a chain of carries sooner than the carry
+    assign less   = {SIGNED & wide[OUT_WIDTH-1], wide} - {SIGNED & out_data[OUT_WIDTH-1], out_data};
+    assign joined = less[OUT_WIDTH] ? out_data : wide;
   end else begin : g_sum
     assign joined = out_data + wide;
   end

@@ -29,11 +29,24 @@ module replay #(
     assign out_data  = in_data;
     logic unused;
     assign unused = clk | rst;
+  end else if (BEATS == 1) begin : g_register
+    localparam int TimeBits = $clog2(TIMES);
+    logic [TimeBits-1:0] left;  // times that are still to come after this one
+    logic last;
+    assign last     = left == '0;
+    assign in_ready = !out_valid || (out_ready && last);
+    always_ff @(posedge clk) begin
+      if (rst) out_valid <= 1'b0;
+      else if (in_ready) out_valid <= in_valid;
+      if (in_ready) left <= TimeBits'(TIMES - 1);
+      else if (out_ready) left <= left - 1'b1;
+      if (in_ready) out_data <= in_data;
+    end
   end else begin : g_memory
-    localparam int BeatBits = BEATS > 1 ? $clog2(BEATS) : 1;
+    localparam int BeatBits = $clog2(BEATS);
     localparam int TimeBits = $clog2(TIMES);
 
-    logic [BITS-1:0] memory[2**BeatBits];
+    (* no_rw_check *) logic [BITS-1:0] memory[2**BeatBits];
     logic [BeatBits-1:0] beat;
     logic [TimeBits-1:0] turn;
     logic fresh, step, advance;

@@ -46,9 +46,9 @@ module tree #(
           logic [From-1:0] b;
           assign b = g_level[l-1].values[2*i+1];
           if (MAX) begin : g_max
-            logic above;
-            assign above = SIGNED ? $signed(a) > $signed(b) : a > b;
-            always_ff @(posedge clk) if (ce) values[i] <= above ? a : b;
+            logic [WIDTH:0] less;  // the sign of the difference, which leaves a chain of carries sooner than the carry
+            assign less = {SIGNED & a[WIDTH-1], a} - {SIGNED & b[WIDTH-1], b};
+            always_ff @(posedge clk) if (ce) values[i] <= less[WIDTH] ? b : a;
           end else begin : g_sum
             always_ff @(posedge clk) if (ce) values[i] <= {SIGNED & a[From-1], a} + {SIGNED & b[From-1], b};
           end
