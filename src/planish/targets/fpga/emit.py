@@ -61,7 +61,7 @@ def _described(stream: Stream) -> str:
     sizes = "x".join(map(str, value.shape)) or "1"
     unit = f", a code is 2**{-codes.frac}" if codes.frac else ""
     return (
-        f"{stream.name}: {sizes}, {stream.lanes} numbers in a beat of {stream.beats}, each of {codes.bits} bits, "
+        f"{stream.name}: {sizes}, {stream.lanes} in each of {stream.beats} beats, {codes.bits} bits, "
         f"{'signed' if codes.signed else 'unsigned'}{unit}"
     )
 

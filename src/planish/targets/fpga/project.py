@@ -67,7 +67,6 @@ def testbench(design: Design, beats: dict[str, int]) -> str:
     """
     lines = [
         "// Sends the vectors through the design with random pauses at every port, and compares what comes out.",
-        "`timescale 1ns / 1ps",
         "module top_test;",
         "  logic clk = 1'b0, rst = 1'b1;",
         "  always #5 clk = !clk;",
@@ -99,15 +98,15 @@ def testbench(design: Design, beats: dict[str, int]) -> str:
             "  top dut (.*);",
             "",
             "  // Ends with the last beat, or when none has come for long.",
-            "  int quiet = 0, before = 0, now;",
+            "  int quiet = 0, seen = 0, now;",
             f"  assign now = {' + '.join(f'{each.name}_taken' for each in design.outputs)};",
             "  initial begin",
             "    repeat (4) @(posedge clk);",
             "    rst <= 1'b0;",
             f"    while (!({taken}) && quiet < {patience}) begin",
             "      @(posedge clk);",
-            "      quiet  = now == before ? quiet + 1 : 0;",
-            "      before = now;",
+            "      quiet = now == seen ? quiet + 1 : 0;",
+            "      seen  = now;",
             "    end",
             f'    if (now < {total}) $fatal(1, "stuck after %0d of {total} beats", now);',
             f'    if ({wrong} != 0) $fatal(1, "%0d of {total} beats are wrong", {wrong});',
@@ -154,7 +153,7 @@ simulate: build/top_test
 \t./build/top_test
 
 build/top_test: $(SOURCES) $(wildcard testbench/*.sv)
-\t$(VERILATOR) --binary --timing -Wno-fatal --top-module top_test -Mdir build -o top_test $^
+\t$(VERILATOR) --binary --timing -CFLAGS -std=c++20 -Wno-fatal --top-module top_test -Mdir build -o top_test $^
 
 lint:
 \t$(VERILATOR) --lint-only -Wall --top-module top $(SOURCES)
