@@ -68,7 +68,8 @@ def test_the_design_is_clean(tmp_path: Path) -> None:
     made = design(connect(program, folds, {"sum.a": 9}))
     folder = project.write(made, tmp_path / "out", codes, program.run(*codes))
     said = tools.run(
-        "verilator", "--lint-only", "-Wall", "--quiet", "--top-module", "top", *sorted(map(str, folder.glob("rtl/*.sv"))),
+        "verilator", "--lint-only", "-Wall", "--quiet", "--top-module", "top",
+        *sorted(map(str, folder.glob("rtl/*.sv"))),
         "top.sv", folder=folder, log=tmp_path / "log",
     )  # fmt: skip
     assert "%Warning" not in said
