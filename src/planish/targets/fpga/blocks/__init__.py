@@ -8,6 +8,12 @@ blocks = Registry(
     "block",
     {
         "linear": "planish.targets.fpga.blocks.linear:LinearBlock",
+        "requantize": "planish.targets.fpga.blocks.requantize:RequantizeBlock",
+        "lookup": "planish.targets.fpga.blocks.lookup:LookupBlock",
+        "constant": "planish.targets.fpga.blocks.constant:ConstantBlock",
+        "add": "planish.targets.fpga.blocks.add:AddBlock",
+        "convolve": "planish.targets.fpga.blocks.convolve:ConvolveBlock",
+        "pool": "planish.targets.fpga.blocks.pool:PoolBlock",
         "reduce": "planish.targets.fpga.blocks.reduce:ReduceBlock",
         "normalize": "planish.targets.fpga.blocks.normalize:NormalizeBlock",
         "multiply": "planish.targets.fpga.blocks.multiply:MultiplyBlock",

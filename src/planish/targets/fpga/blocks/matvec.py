@@ -14,7 +14,8 @@ from planish.targets.fpga.program import Codes, Integers
 LUTS, DSP, SHARED, SIGNS = range(4)
 """How products are made: see STYLE in rtl/matvec.sv."""
 _PORT = 18  # bits of an ECP5 multiplier's input
-_SMALL = 8  # products of so few bits by bits take fewer LUTs than wires to a DSP block are worth
+SMALL = 8
+"""Products of so few bits by bits are not worth a DSP block."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -39,18 +40,22 @@ class Folded:
 
     @property
     def groups(self) -> int:
+        """Vectors with weights of their own."""
         return self.weight.shape[0]
 
     @property
     def beats(self) -> int:
+        """Of a vector."""
         return self.weight.shape[2]
 
     @property
     def simd(self) -> int:
+        """Columns at once."""
         return self.weight.shape[3]
 
     @property
     def passes(self) -> int:
+        """Over a vector."""
         return -(-self.weight.shape[1] // self.pe)
 
     @property
@@ -78,13 +83,13 @@ class Folded:
         """How products are made, from what the weights are."""
         if np.abs(self.weight).max(initial=0) <= 1:
             return SIGNS
-        if not self.dsp or self.given.bits * self._signed_bits <= _SMALL:
+        if not self.dsp or self.given.bits * self._signed_bits <= SMALL:
             return LUTS
         return SHARED if self.pe > 1 and self._split + self._high_bits <= _PORT >= self.given.bits else DSP
 
     @property
     def _signed_bits(self) -> int:
-        return _signed_bits(self._words)
+        return signed_bits(self._words)
 
     @property
     def _even(self) -> Integers:
@@ -99,7 +104,7 @@ class Folded:
 
     @property
     def _high_bits(self) -> int:
-        return _signed_bits(self._odd)
+        return signed_bits(self._odd)
 
     @property
     def _split(self) -> int:
@@ -107,13 +112,13 @@ class Folded:
         corners = np.multiply.outer(
             [int(self._even.min()), int(self._even.max())], [min(self.given.low, 0), max(self.given.high, 0)]
         )
-        return max(_signed_bits(corners), _signed_bits(self._even))
+        return max(signed_bits(corners), signed_bits(self._even))
 
     def parameters(self) -> dict[str, int]:
         """Of rtl/matvec.sv."""
         style = self.style
         binary = style == SIGNS and bool((self._words != 0).all())
-        width = 1 if binary else _signed_bits(self._even) if style == SHARED else max(self._signed_bits, 2)
+        width = 1 if binary else signed_bits(self._even) if style == SHARED else max(self._signed_bits, 2)
         memory = self.memories()["WEIGHTS"]
         depth = len(memory.words)
         return {
@@ -137,7 +142,7 @@ class Folded:
         """Of rtl/matvec.sv."""
         words = self._words
         if self.style == SHARED:
-            low, high = _signed_bits(self._even), self._high_bits
+            low, high = signed_bits(self._even), self._high_bits
             fields = (self._even & ((1 << low) - 1)) | ((self._odd & ((1 << high) - 1)) << low)
             weights = Memory(fields.reshape(len(words), -1), low + high)
         elif self.style == SIGNS and (words != 0).all():
@@ -146,17 +151,16 @@ class Folded:
             weights = Memory(words.reshape(len(words), -1), max(self._signed_bits, 2))
         if self.bias is None:
             return {"WEIGHTS": weights}
-        groups, rows = self.bias.shape
-        bias = np.pad(self.bias, ((0, 0), (0, self.passes * self.pe - rows))).reshape(-1, self.pe)
+        bias = np.pad(self.bias, ((0, 0), (0, self.passes * self.pe - self.bias.shape[1]))).reshape(-1, self.pe)
         return {"WEIGHTS": weights, "BIASES": Memory(bias, self.made.bits)}
 
 
 def in_block(depth: int, bits: int) -> bool:
     """Whether a memory of so many words goes to block RAM: where LUTs (16 words of a bit each) would be many."""
-    return depth > 16 and depth * bits > 16 * 128
+    return depth > 16 and depth * bits > 16 * 64
 
 
-def _signed_bits(numbers: Integers) -> int:
+def signed_bits(numbers: Integers) -> int:
     """Two's complement bits that hold every number."""
     low, high = int(numbers.min(initial=0)), int(numbers.max(initial=0))
     return max((~low).bit_length() if low < 0 else 0, high.bit_length()) + 1
