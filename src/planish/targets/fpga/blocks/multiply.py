@@ -22,9 +22,11 @@ class MultiplyBlock(Block):
         beats = beats_of(whole.row, fold.pe)
         parameters = {"LANES": fold.pe, "OUT_WIDTH": whole.codes.bits, "DSP": int(fold.dsp)}
         lanes: list[int] = []
+        longest = 1
         for port, value in zip("AB", inputs, strict=True):
             lanes.append(min(fold.pe, value.row))
             together, times = repeats(value, whole, beats)
+            longest = max(longest, times)
             parameters |= {
                 f"{port}_LANES": lanes[-1],
                 f"{port}_WIDTH": value.codes.bits,
@@ -38,7 +40,7 @@ class MultiplyBlock(Block):
             lanes_in=tuple(lanes),
             lanes_out=fold.pe,
             interval=whole.size // whole.row * beats,
-            latency=3 + any(value.shape != whole.shape for value in inputs),
+            latency=3 + (longest > 1),
         )
 
 
