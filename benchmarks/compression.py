@@ -5,8 +5,8 @@
     python -m benchmarks.compression --show               # the table, and nothing is run
 
 Each case is a ready recipe, applied to the graph with 128 calibration sentences (and, where it says "recovered", at
-most ten minutes of distillation on text without labels), then judged on 500 other sentences. It runs in a process of
-its own and leaves one file under benchmarks/results/compression/.
+most ten minutes of distillation on two cores, or twenty on one, on text without labels), then judged on 500 other
+sentences. It runs in a process of its own and leaves one file under benchmarks/results/compression/.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +28,8 @@ from torch import Tensor
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "compression"
 CALIBRATED = 128
+CORES = 2
+"""What the minutes of distillation in a recipe are counted on."""
 NEIGHBORS = 10
 
 
@@ -66,12 +68,13 @@ def main() -> None:
     parser.add_argument("--case", nargs="*", choices=CASES, default=list(CASES))
     parser.add_argument("--again", action="store_true", help="run cases that have a result, too")
     parser.add_argument("--no-peers", action="store_true", help="only Planish")
+    parser.add_argument("--threads", type=int, default=CORES, help="distillation takes as many core-minutes on fewer")
     parser.add_argument("--show", action="store_true", help="run nothing")
     parser.add_argument("--inside", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.inside:
         (name,) = options.case
-        options.inside.write_text(json.dumps(run(name, peers=not options.no_peers), indent=1) + "\n")
+        options.inside.write_text(json.dumps(run(name, options.threads, peers=not options.no_peers), indent=1) + "\n")
         return
     RESULTS.mkdir(parents=True, exist_ok=True)
     for name in options.case:
@@ -79,13 +82,14 @@ def main() -> None:
         if not options.show and (options.again or not file.exists()):
             print(f"running {name}", flush=True)
             command = [sys.executable, "-W", "ignore", "-m", "benchmarks.compression", "--case", name]
-            command += ["--inside", str(file)] + (["--no-peers"] if options.no_peers else [])
+            command += ["--threads", str(options.threads), "--inside", str(file)]
+            command += ["--no-peers"] if options.no_peers else []
             if subprocess.run(command, cwd=HERE.parent, check=False).returncode:
                 print(f"{name} failed", file=sys.stderr)
     print(table())
 
 
-def run(name: str, peers: bool = True) -> dict[str, Any]:
+def run(name: str, threads: int = CORES, peers: bool = True) -> dict[str, Any]:
     """Apply the case's recipe and its peers', and judge them; what the result file holds."""
     from benchmarks.compression_peers import peers as known_peers
     from planish import analyze, capture
@@ -93,10 +97,13 @@ def run(name: str, peers: bool = True) -> dict[str, Any]:
     from planish.models import minilm
     from planish.recipe import Recipe
     from planish.record import environment
+    from planish.training import Distill
 
     case, task = CASES[name], minilm.minilm()
     graph = capture(task.model, task.example_inputs, dynamic=task.dynamic)
-    recipe = Recipe.ready(case.recipe)
+    torch.set_num_threads(threads)
+    steps = Recipe.ready(case.recipe).steps
+    recipe = Recipe(*(replace(s, minutes=s.minutes * CORES / threads) if isinstance(s, Distill) else s for s in steps))
     calibration = _first(task.calibration, CALIBRATED)
     judge = _judge(task)
     start = time.perf_counter()
@@ -125,8 +132,10 @@ def run(name: str, peers: bool = True) -> dict[str, Any]:
     return {
         "case": {"name": name, **asdict(case)},
         "before": {"macs": round(analyze(graph).total.macs), "bits_per_weight": 32},
-        "environment": environment(seed=0, command=f"python -m benchmarks.compression --case {name}"),
-        "threads": torch.get_num_threads(),
+        "environment": environment(
+            seed=0, command=f"python -m benchmarks.compression --case {name} --threads {threads}"
+        ),
+        "threads": threads,
         "rows": rows,
         "refused": refused,
     }

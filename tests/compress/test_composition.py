@@ -57,25 +57,33 @@ def refused(firsts: str, seconds: str, reason: str) -> dict[tuple[str, str], str
     return dict.fromkeys(product(firsts.split(), seconds.split()), reason)
 
 
+COMPRESSED = "w8 w8a8 mxfp4 prune sparsegpt lora dora cluster allocate"
+CODED = "w8 mxfp4 cluster allocate"
+PLAIN = " ".join(TECHNIQUES.keys() - {"prune", "sparsegpt"})
+UNCODED = " ".join(TECHNIQUES.keys() - {"w8", "w8a8", "mxfp4", "prune", "sparsegpt", "cluster", "allocate"})
+UNADAPTED = " ".join(TECHNIQUES.keys() - {"lora", "dora"})
 EVERY = " ".join(TECHNIQUES)
 REFUSED = {
-    **refused(EVERY, "merge", "no weight with an adapter"),
-    **refused("merge", EVERY, "no weight with an adapter"),
-    **refused(EVERY, "correct", "no linear layer whose weight is compressed"),
-    **refused("correct", EVERY, "no linear layer whose weight is compressed"),
-    **refused("w8 w8a8 mxfp4", "w8 mxfp4", "quantized already"),
+    **refused(f"{CODED} w8a8", "w8 mxfp4 cluster", "quantized already"),
+    **refused(f"{CODED} w8a8", "allocate", "quantized already"),
     ("w8a8", "w8a8"): "quantized already",
-    **refused("w8 w8a8 mxfp4", "smooth", "not yet quantized"),
-    **refused("w8 w8a8 mxfp4 prune sparsegpt lora dora", "factorize", "with a plain weight"),
+    **refused(COMPRESSED, "smooth", "not yet quantized"),
+    **refused(COMPRESSED, "rotate", "whose input can be rotated"),
+    **refused(COMPRESSED, "factorize", "with a plain weight"),
     **refused("prune sparsegpt factorize", "prune", "as sparse as 50% already"),
     ("sparsegpt", "sparsegpt"): "as sparse as 2:4 already",
+    ("factorize", "sparsegpt"): "no whole runs of 4",
+    ("layers", "layers"): "0.25 of 3 residual branches is none",
     ("dora", "structured"): "looks at all of it",
+    ("cluster", "structured"): "has parameters of another rank",
+    **refused(UNCODED, "correct", "no linear layer whose weight is compressed"),
+    **refused(UNADAPTED, "merge", "no weight with an adapter"),
+    **refused(PLAIN, "gradual", "no weight of the graph has a mask"),
+    **refused("correct", EVERY, "no linear layer whose weight is compressed"),
+    **refused("merge", EVERY, "no weight with an adapter"),
+    **refused("gradual", EVERY, "no weight of the graph has a mask"),
 }
-"""Ordered pairs that make no sense, and what the plan says of them."""
-for pair in product(["w8", "w8a8", "mxfp4", "prune", "sparsegpt"], ["correct"]):
-    del REFUSED[pair]
-for pair in product(["lora", "dora"], ["merge"]):
-    del REFUSED[pair]
+"""Ordered pairs that make no sense, and what the plan says of them; of two reasons, the first step's."""
 
 
 def name(pair: tuple[str, ...]) -> str:

@@ -26,19 +26,24 @@ GROWTH = (1.0, 1.05, 1.1, 1.2, 1.35, 1.5, 1.75, 2.0)
 
 def damped(gram: Tensor) -> Tensor:
     """The Gram matrix with `DAMPING` added to its diagonal."""
-    return gram + DAMPING * gram.diag().mean().clamp_min(1e-12) * torch.eye(len(gram), dtype=gram.dtype)
+    return ridged(gram, DAMPING * gram.diag().mean().clamp_min(1e-12))
 
 
-def factor(gram: Tensor) -> Tensor:
-    """The upper triangular `M` with `gram = M M^T`.
+def ridged(gram: Tensor, ridge: Tensor) -> Tensor:
+    """The matrix with a number added to its diagonal; one copy, where a sum with an identity takes three."""
+    result = gram.clone()
+    result.diagonal().add_(ridge)
+    return result
 
-    Raises:
-        DataError: The matrix is not positive definite.
-    """
-    lower, info = torch.linalg.cholesky_ex(gram.flip(0, 1))
+
+def _factor(gram: Tensor, place: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Of the upper triangular `M` with `gram = M M^T`, columns in the order of `place`: `M_ij / M_jj` and `M_jj^2`."""
+    back = place.flip(0)
+    lower, info = torch.linalg.cholesky_ex(gram.double()[back[:, None], back])
     if int(info):
         raise DataError("the inputs of a layer are too alike to round its weight by GPTQ", hint="more calibration data")
-    return lower.flip(0, 1)
+    diagonal = lower.diag().clone()
+    return lower.div_(diagonal).to(dtype).flip(0, 1), diagonal.square().to(dtype).flip(0)
 
 
 class Fixed:
@@ -70,8 +75,7 @@ def gptq(
     """
     order = _order(gram, grid)
     place = torch.cat(order)
-    upper = factor(gram.double()[place][:, place])
-    steps, weights = (upper / upper.diag()).to(weight.dtype), upper.diag().square().to(weight.dtype)
+    steps, weights = _factor(gram, place, weight.dtype)
     start = weight.T[place].contiguous()
     carry, errors = torch.zeros_like(start), torch.empty_like(start)
     first = 0

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from planish.compress.adaround import adaround
-from planish.compress.columns import Fixed, damped, descend, gptq
+from planish.compress.columns import Fixed, damped, descend, gptq, ridged
 from planish.compress.expression import assign, solvable
 from planish.compress.grid import Grid, Layout
 from planish.compress.moments import Moments
@@ -74,8 +74,11 @@ def round_weight(graph: Graph, node: Node, read: Read, inputs: Moments, by: Toge
     layout = Layout(tuple(current.shape), roles(node).out_axis == 1)
     now, exact = (layout.matrix(value.detach()) for value in (current, read(cast)[0].exact))
     gram = inputs.gram
-    pull = (PULL + len(gram) / inputs.count) * gram.diag().mean() * torch.eye(len(gram), dtype=gram.dtype)
-    start = torch.linalg.solve(gram + pull, inputs.cross @ exact.double().T + pull @ now.double().T).T.float()
+    pull = (PULL + len(gram) / inputs.count) * gram.diag().mean().clamp_min(1e-12)
+    wanted = (inputs.cross @ exact.double().T).add_(now.double().T, alpha=float(pull))
+    del inputs  # these matrices are large: each goes as soon as it is not needed
+    start = torch.cholesky_solve(wanted, torch.linalg.cholesky(ridged(gram, pull))).T.float()
+    del wanted
     if by == "adaround":
         fit_scale(graph, node)
     places = [str(place.target) for place in cast.args[1]]

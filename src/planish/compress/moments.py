@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 from planish.compress.sweep import Batch
 from planish.graph import FAMILIES, Node
 
-ROWS = 1 << 12
+ROWS = 1 << 10
 """Rows of inputs that are multiplied at a time."""
 PARTS = 4
 """Of a symmetric product, computed one after the other."""
@@ -36,16 +36,15 @@ class Moments:
     exact: Tensor
     count: int
 
-    @property
-    def about_mean(self) -> Moments:
-        """The same of the inputs less their means."""
-        gram = self.gram - self.count * torch.outer(self.actual, self.actual)
-        cross = self.cross - self.count * torch.outer(self.actual, self.exact)
-        return Moments(gram, cross, self.actual, self.exact, self.count)
 
+def moments(node: Node, batches: Iterable[Batch], about_mean: bool = False) -> Moments:
+    """Of a linear layer or convolution in one group, given what comes in.
 
-def moments(node: Node, batches: Iterable[Batch]) -> Moments:
-    """Of a linear layer or convolution in one group, given what comes in."""
+    Args:
+        node: The layer.
+        batches: Its inputs.
+        about_mean: Whether products are of the inputs less their means.
+    """
     gram = cross = actual = exact = torch.zeros((), dtype=torch.float64)
     count, same = 0, True
     shift: Tensor | None = None
@@ -63,10 +62,12 @@ def moments(node: Node, batches: Iterable[Batch]) -> Moments:
         count += len(some[0])
     assert shift is not None
     wide, actual, exact = shift.double(), actual / count, exact / count
-    moved = gram + count * (torch.outer(wide, actual) + torch.outer(actual, wide) + torch.outer(wide, wide))
-    if not same:
-        cross = cross + count * (torch.outer(wide, exact) + torch.outer(actual, wide) + torch.outer(wide, wide))
-    return Moments(moved, moved if same else cross, actual + wide, exact + wide, count)
+    for sums, other in [(gram, actual)] if same else [(gram, actual), (cross, exact)]:  # in place: they are large
+        if about_mean:
+            sums.addr_(actual, other, alpha=-count)
+        else:
+            sums.addr_(wide, other + wide, alpha=count).addr_(actual, wide, alpha=count)
+    return Moments(gram, gram if same else cross, actual + wide, exact + wide, count)
 
 
 def _chunks(node: Node, batches: Iterable[Batch]) -> Iterator[list[Tensor]]:

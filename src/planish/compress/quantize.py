@@ -263,7 +263,18 @@ class Quantize(Pass):
     ) -> None:
         wanted, done = static | rounded | corrected, 0
 
-        latest: dict[Node, Moments] = {}  # of what several layers read in turn
+        latest: dict[tuple[Node, bool], Moments] = {}  # of what several layers read in turn
+
+        def inputs_of(node: Node, read: Read) -> Moments:
+            assert node.input is not None
+            key = node.input, node.name in corrected
+            if key in latest:
+                return latest[key]
+            latest.clear()
+            found = moments(node, read(node.input), about_mean=key[1])
+            if node.op in FAMILIES["linear"] and sum(user.name in rounded for user in node.input.users) > 1:
+                latest[key] = found
+            return found
 
         def visit(node: Node, read: Read) -> None:
             nonlocal done
@@ -272,24 +283,13 @@ class Quantize(Pass):
             if node.name in static:
                 self._set_range(graph, node, [batch.actual for batch in read(node.inputs[0])])
             if node.name in rounded:
-                found = self._moments(node, read, latest)
-                inputs = found.about_mean if node.name in corrected else found
                 by = "adaround" if self.by == "adaround" else "gptq"
-                gptq.round_weight(graph, node, read, inputs, by, self._in_pairs(node))
+                gptq.round_weight(graph, node, read, inputs_of(node, read), by, self._in_pairs(node))
             if node.name in corrected:
                 bias.correct(graph, node, read)
 
         sweep(graph, data, visit, wanted, "Quantize")
         progress(len(wanted), len(wanted), "")
-
-    @staticmethod
-    def _moments(node: Node, read: Read, latest: dict[Node, Moments]) -> Moments:
-        assert node.input is not None
-        linear = node.op in FAMILIES["linear"]
-        if not linear or node.input not in latest:
-            latest.clear()
-            latest[node.input] = moments(node, read(node.input))
-        return latest[node.input]
 
     def _in_pairs(self, layer: Node) -> bool:
         return self.pair_bits == 16 and pairs.applies(layer)

@@ -120,7 +120,7 @@ def prune(graph: fx.Graph, bodies: Bodies) -> None:
                 body.erase_node(each[index])
         kept = tuple(value for index, value in enumerate(operands(call)) if index not in unread)
         call.args = (*call.args[:3], kept)
-    graph.eliminate_dead_code(is_impure_node=lambda node: node.op in ("placeholder", "output") or node.is_impure())
+    graph.eliminate_dead_code(is_impure_node=lambda node: node.is_impure(impure_random=False))
 
 
 def copied(bodies: Bodies, kind: type[Module]) -> dict[str, Module]:

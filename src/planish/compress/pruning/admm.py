@@ -22,7 +22,7 @@ PULL, GROWTH = 0.1, 1.1
 def admm(best: Tensor, gram: Tensor, sparsity: Sparsity, allowed: Tensor) -> tuple[Tensor, Tensor]:
     """The pruned weight and what stays of it; arguments and results as for `sparsegpt` (computed in float32)."""
     scale = gram.diag().sqrt()
-    values, vectors = torch.linalg.eigh((gram / scale[:, None] / scale).float())
+    values, vectors = torch.linalg.eigh((gram / scale[:, None]).div_(scale).float())
     weight = (best * scale).float()
     aim = ((weight @ vectors) * values) @ vectors.T
     sparse, sums, pull = weight, torch.zeros_like(weight), PULL

@@ -91,15 +91,15 @@ class _Sums:
         means = [self.input / self.count, self.target / self.count]
         gram, cross = self.gram, self.cross
         if moves_bias:
-            gram = gram - self.count * torch.outer(means[0], means[0])
-            cross = cross - self.count * torch.outer(*means)
+            gram.addr_(means[0], means[0], alpha=-self.count)
+            cross.addr_(*means, alpha=-self.count)
         else:
             means = [torch.zeros_like(mean) for mean in means]
         if not bool(torch.isfinite(gram.sum() + cross.sum())):
             raise DataError("an activation is NaN or infinite on the calibration data", where, "check data and model")
         pull = (PULL + len(gram) / self.count) * gram.diag().mean().clamp_min(1e-12)
-        gram = gram + pull * torch.eye(len(gram), dtype=gram.dtype)
-        best = torch.linalg.solve(gram, cross + pull * self.weight.T).T
+        gram.diagonal().add_(pull)
+        best = torch.cholesky_solve(cross.add_(self.weight.T, alpha=float(pull)), torch.linalg.cholesky(gram)).T
         return Problem(best, gram, means[0], means[1])
 
 

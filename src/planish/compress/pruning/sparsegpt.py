@@ -38,7 +38,7 @@ def sparsegpt(best: Tensor, gram: Tensor, sparsity: Sparsity, allowed: Tensor) -
     unit = sparsity.run or sparsity.block[1]
     order = gram.diag().view(-1, unit).mean(1).argsort(descending=True, stable=True)
     order = (order[:, None] * unit + torch.arange(unit)).flatten()
-    upper = _upper(gram[order][:, order])
+    upper = _upper(gram[order[:, None], order])
     left, allowed = best[:, order].clone(), allowed[:, order]
     kept = torch.zeros_like(allowed)
     width = max(COLUMNS // unit, 1) * unit
@@ -101,4 +101,7 @@ def _upper(gram: Tensor) -> Tensor:
     lower, failed = torch.linalg.cholesky_ex(gram)
     if int(failed):
         raise DataError("the inputs of a layer are too alike to prune it by SparseGPT", hint="more calibration data")
-    return torch.linalg.cholesky(torch.cholesky_inverse(lower), upper=True)
+    del gram  # these matrices are large: each goes as soon as it is not needed
+    inverse = torch.cholesky_inverse(lower)
+    del lower
+    return torch.linalg.cholesky(inverse, upper=True)
