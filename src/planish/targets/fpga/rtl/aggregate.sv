@@ -177,6 +177,8 @@ module aggregate #(
   for (genvar i = 0; i < LANES; i++) begin : g_lane
     logic [WIDTH+WEIGHT-1:0] product;
     logic [OUT_WIDTH-1:0] wide, result;
+    logic unused;  // what is known to be a copy of the sign, or zero
+    assign unused = ^product;
     mult #(.A_WIDTH(WIDTH), .A_SIGNED(SIGNED), .B_WIDTH(WEIGHT), .B_SIGNED(1'b1), .DSP(DSP)) times (
         .clk, .ce(step), .a(numbers[i*WIDTH+:WIDTH]), .b(weight), .product
     );

@@ -202,6 +202,8 @@ module matmul #(
         .clk, .ce(step), .numbers(products), .result(sum)
     );
     logic [OUT_WIDTH-1:0] wide, result;
+    logic unused;  // what is known to be a copy of the sign, or zero
+    assign unused = ^sum;
     assign wide = A_SIGNED || B_SIGNED ? OUT_WIDTH'($signed(sum)) : OUT_WIDTH'(sum);
     always_ff @(posedge clk) if (step && valid) result <= begins ? wide : result + wide;
 

@@ -69,6 +69,8 @@ module multiply #(
     mult #(.A_WIDTH(A_WIDTH), .A_SIGNED(A_SIGNED), .B_WIDTH(B_WIDTH), .B_SIGNED(B_SIGNED), .DSP(DSP)) times (
         .clk, .ce(step), .a(x[A*A_WIDTH+:A_WIDTH]), .b(y[B*B_WIDTH+:B_WIDTH]), .product
     );
+    logic unused;  // what is known to be a copy of the sign, or zero
+    assign unused = ^product;
     assign out_data[i*OUT_WIDTH+:OUT_WIDTH] = A_SIGNED || B_SIGNED ? OUT_WIDTH'($signed(product)) : OUT_WIDTH'(product);
   end
 endmodule

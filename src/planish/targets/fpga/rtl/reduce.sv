@@ -76,6 +76,8 @@ module reduce #(
   // The running result is the output register: a row may begin in it in the cycle in which the one before leaves.
   logic begins;
   logic [OUT_WIDTH-1:0] wide, joined;
+  logic unused;  // what is known to be a copy of the sign, or zero
+  assign unused = ^part;
   assign wide = SIGNED ? OUT_WIDTH'($signed(part)) : OUT_WIDTH'(part);
   if (MAX) begin : g_max
     logic [OUT_WIDTH:0] less;  // the sign of the difference, which leaves a chain of carries sooner than the carry
