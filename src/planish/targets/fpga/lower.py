@@ -7,6 +7,7 @@ as 1, and so does an axis that has size 1.
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import torch
@@ -69,10 +70,8 @@ def _lowered(graph: Graph) -> tuple[Context, set[str]]:
 
 
 def _try(context: Context, node: Node) -> None:
-    try:
+    with suppress(Blocked):
         context.lower(node)
-    except Blocked:
-        pass
 
 
 def _is_batched(graph: Graph, node: Node) -> bool:

@@ -29,7 +29,8 @@ class Prepare(Pass):
     Attributes:
         bits: Of values that layers read and that no cast of the user's gives a number of bits.
         wide: Of what is added, and of what goes out; left out, four more than `bits`.
-        table: Of what functions, softmax and norms read; left out, two more than `bits`. A table has an entry for each code.
+        table: Of what functions, softmax and norms read; left out, two more than `bits`. A table has an entry for each
+            code.
         index: Leading bits of a number that is divided by.
         multiplier: Of the multipliers behind sums, 2 to 16.
         rounding: Of values: half to even, half up, or down.
@@ -65,7 +66,9 @@ class Prepare(Pass):
 
     def draft(self, graph: Graph) -> Graph:
         """The graph with its casts, their fraction bits aside."""
-        return self._prepared(graph)[1]
+        preparation, prepared = self._prepared(graph)
+        _refuse(preparation.refused)
+        return settle(prepared, preparation.small)
 
     def apply(self, graph: Graph, data: Data | None, progress: Progress) -> Graph:
         """The graph in fixed point.

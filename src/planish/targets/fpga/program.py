@@ -8,13 +8,16 @@ bit for bit; the prepared graph evaluated in float64 equals it too.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 
 from planish.errors import DataError, GraphError
+from planish.targets.fpga import store
 from planish.targets.fpga.doors import Array, Door
 from planish.targets.fpga.operations.base import WIDEST, Codes, Integers, Operation, Value
 from planish.targets.fpga.operations.layout import Concat, Permute, Repeat, Reshape, Slice, Spread
@@ -169,6 +172,21 @@ class Program:
         """The model's own results, in float64 or int64, from codes of the outputs."""
         doors = zip(codes, self.results, self.doors_out, strict=True)
         return tuple(door.decode(x, value) for x, value, door in doors)
+
+    # Files -----------------------------------------------------------------------------------------------------------
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write the program as JSON and safetensors into a folder, which is made."""
+        return store.save(self, folder)
+
+    @classmethod
+    def load(cls, folder: str | os.PathLike[str]) -> Program:
+        """Read what `save` wrote. Nothing in it is executed.
+
+        Raises:
+            UntrustedFile: A file is damaged, or of another version.
+        """
+        return cls(**store.read(folder))
 
     # Verification ----------------------------------------------------------------------------------------------------
 

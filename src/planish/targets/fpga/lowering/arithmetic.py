@@ -216,7 +216,7 @@ def _windowed(
     return Held(emit(context, Pool, (held.value,), value, kind, kernel, kernel, padding), kept, held.axes)
 
 
-# Two inputs ------------------------------------------------------------------------------------------------------------
+# Two inputs ----------------------------------------------------------------------------------------------------------
 
 
 def _together(context: Context, node: Node, a: object, b: object) -> tuple[Held, Held]:

@@ -17,13 +17,11 @@ from planish.targets.fpga.lowering.context import Context, Refusal
 from planish.targets.fpga.lowering.dyadic import power_of_two
 from planish.targets.fpga.operations.base import Codes, Integers
 
-FUNCTIONS = frozenset(
-    (  # as words: each is one
-        "abs add celu clamp clamp_max clamp_min div elu erf exp gelu hardsigmoid hardswish hardtanh leaky_relu log "
-        "log_sigmoid maximum minimum mish mul neg pow prelu reciprocal relu relu6 rsqrt rsub selu sigmoid silu "
-        "softplus sqrt square sub tanh"
-    ).split()  # noqa: SIM905  # a list of as many strings takes a page
-)
+_ACTIVATIONS = {"celu", "elu", "gelu", "hardsigmoid", "hardswish", "leaky_relu", "log_sigmoid", "mish", "prelu", "relu"}
+_ACTIVATIONS |= {"hardtanh", "relu6", "selu", "sigmoid", "silu", "softplus", "tanh"}
+_ARITHMETIC = {"abs", "add", "div", "mul", "neg", "pow", "reciprocal", "rsub", "square", "sub"}
+_OTHERS = {"clamp", "clamp_max", "clamp_min", "erf", "exp", "log", "maximum", "minimum", "rsqrt", "sqrt"}
+FUNCTIONS = frozenset(_ACTIVATIONS | _ARITHMETIC | _OTHERS)
 """Operations of which a number of the output depends on the numbers at its own place only."""
 ROUNDINGS = {"even": "even", "halfup": "up", "down": "floor"}
 

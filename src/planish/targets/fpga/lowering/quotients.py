@@ -1,6 +1,6 @@
 """Quotients by a number of the row, or by its root: what softmax and layer norm end with."""
 
-# ruff: noqa: A001, A002  (`format` is the word for it everywhere else)
+# ruff: noqa: A002  (`format` is the word for it everywhere else)
 
 from __future__ import annotations
 

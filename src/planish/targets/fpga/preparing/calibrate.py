@@ -64,6 +64,11 @@ class Places:
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
         self.known: dict[torch.fx.Node, int] = {}
+        self._constant: dict[torch.fx.Node, bool] = {}
+        for node in graph.fx.nodes:
+            sources = node.all_input_nodes
+            called = node.op == "call_function" and bool(sources) and all(self._constant[each] for each in sources)
+            self._constant[node] = node.op == "get_attr" or called
 
     def of(self, node: Node) -> int:
         """Fraction bits of the numbers that a step gives."""
@@ -74,8 +79,7 @@ class Places:
     def _find(self, node: Node) -> int:
         if node.op == "cast" and node.format is not None and isinstance(node.format.element, Int):
             return node.format.element.frac - _exponent(node)
-        value = fold(self.graph, node.fx)
-        if value is not None:
+        if self._constant.get(node.fx, False) and (value := fold(self.graph, node.fx)) is not None:
             return _frac(value)
         sources = [self.of(each) for each in node.inputs if each.shape is not None]
         match node.op:

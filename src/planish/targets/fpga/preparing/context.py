@@ -1,4 +1,4 @@
-"""What preparing knows while it goes through a graph: which values are in fixed point already, and which still need it."""
+"""What preparing knows while it goes through a graph: which values are in fixed point, and which still need it."""
 
 from __future__ import annotations
 
@@ -64,8 +64,8 @@ class Preparation:
 
     def leaves_of(self, node: Node) -> frozenset[fx.Node]:
         """The fixed-point steps that a step's numbers come from, or will."""
-        if node.fx in self.leaves and self.leaves[node.fx]:
-            return self.leaves[node.fx]
+        if found := self.leaves.get(node.fx):
+            return found
         cast = self._casts.get((node.fx, self.options.table))
         return frozenset({node.fx if cast is None else cast.fx})
 

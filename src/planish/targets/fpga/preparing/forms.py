@@ -130,8 +130,7 @@ def batch_norm(preparation: Preparation, node: Node) -> Node | None:
     x = preparation.cast_if_needed(node.args[0], preparation.options.wide, node)
     gain, shift = (part.reshape(-1, *[1] * (x.value.dim() - 2)) for part in affine(preparation, node))
     y = preparation.call("mul.Tensor", x, preparation.constant(gain, node, "gain"), before=node)
-    moved = preparation.call("add.Tensor", y, preparation.constant(shift, node, "shift"), before=node)
-    return moved
+    return preparation.call("add.Tensor", y, preparation.constant(shift, node, "shift"), before=node)
 
 
 def attention(preparation: Preparation, node: Node) -> Node | None:

@@ -15,8 +15,8 @@ from planish.targets.fpga.lowering.dyadic import dyadic
 from planish.targets.fpga.preparing.context import Preparation
 
 MOST_BITS = 16
-NEAR = 1e-3
-"""Of an integer is what counts as one, in float32."""
+NEAR = 2.0**-21
+"""Of the largest integer is how far from an integer what float32 has computed may be."""
 
 
 @dataclass(frozen=True)
@@ -95,9 +95,10 @@ def _step(codes: Tensor) -> float | None:
     """The power of two of which all numbers are multiples; None if that takes more than 16 bits."""
     for places in range(MOST_BITS):
         scaled = codes * 2.0**places
-        if float(scaled.abs().max()) >= 2.0 ** (MOST_BITS - 1):
+        largest = float(scaled.abs().max())
+        if largest > 2.0 ** (MOST_BITS - 1) + 0.5:
             return None
-        if float((scaled - scaled.round()).abs().max()) < NEAR:
+        if float((scaled - scaled.round()).abs().max()) <= NEAR * max(largest, 1.0):
             return 2.0**-places
     return None
 
