@@ -106,7 +106,7 @@ def simulate(
         )
         if waves is not None:
             shutil.move(folder / "waves.vcd", waves)
-    peaks = {found[1]: int(found[2]) for found in re.finditer(r"^peak top\.(\w+)\.monitor (\d+)$", said, re.MULTILINE)}
+    peaks = {found[1]: int(found[2]) for found in re.finditer(r"^peak (?:TOP\.)?top\.(\w+)\.monitor (\d+)$", said, re.MULTILINE)}
     first_in, first_out, last_out = times[0] if design.inputs else (0, *times[0, 1:])
     half = samples // 2
     return Simulation(
