@@ -25,13 +25,17 @@ RecipeName = Annotated[
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what each pass would touch, and stop.")]
 TargetName = Annotated[str, typer.Option("--target", metavar="NAME", help="See planish targets.")]
 Engine = Annotated[str | None, typer.Option(metavar="NAME", help="Force one engine [default: the fastest].")]
-Threads = Annotated[int, typer.Option(min=1, help="Threads to build and time for.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads to build and time for [default: 1].")]
+Options = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="An option of the target, for example clock=150MHz; repeatable."),
+]
 Batch = Annotated[int | None, typer.Option(min=1, help="Rows in a timed call [default: 1].")]
 Data = Annotated[str | None, typer.Option("--data", metavar="FILE.PY:FUNCTION", help="Replaces the task's data.")]
 Metric = Annotated[str | None, typer.Option("--metric", help="A name or file.py:function; replaces the task's metric.")]
 
 
-def demo(run: RunDir = None, threads: Threads = 1, batch: Batch = None) -> None:
+def demo(run: RunDir = None, threads: Threads = None, batch: Batch = None) -> None:
     """Run the main job on a real sentence encoder.
 
     MiniLM-L6 with its real weights, on real sentences: capture, analyze, quantize, build, measure, judge, report.
@@ -75,8 +79,9 @@ def compress(
     recipe: RecipeName = None,
     target: TargetName = "cpu",
     engine: Engine = None,
-    threads: Threads = 1,
+    threads: Threads = None,
     batch: Batch = None,
+    options: Options = None,
     data: Data = None,
     metric: Metric = None,
     trust: Trust = False,
@@ -98,7 +103,7 @@ def compress(
         from planish import flow
 
         chosen = flow.read_recipe(recipe)
-        built = flow.choose_target(target, engine, threads, batch)
+        built = flow.choose_target(target, engine, threads, batch, options or ())
         source = flow.resolve(model, trust, data, metric, batch)
         planned = str(flow.plan(source, chosen)) if dry_run else ""
         job = None if dry_run else flow.compress(Run(folder), source, chosen, built, progress)
@@ -114,8 +119,9 @@ def build(
     run: RunDir = None,
     target: TargetName = "cpu",
     engine: Engine = None,
-    threads: Threads = 1,
+    threads: Threads = None,
     batch: Batch = None,
+    options: Options = None,
     trust: Trust = False,
 ) -> None:
     """Build a model for a target as it is, without a recipe.
@@ -123,13 +129,14 @@ def build(
     \b
     planish build resnet18 --engine openvino
     planish build small.planish --threads 2
+    planish build digits --target fpga --set device=ecp5-25k --set clock=150MHz
     """
     folder = run or _folder(model)
     with working(folder) as progress:
         progress(0, 0, "loading PyTorch and the model")
         from planish import flow
 
-        built = flow.choose_target(target, engine, threads, batch)
+        built = flow.choose_target(target, engine, threads, batch, options or ())
         source = flow.resolve(model, trust, batch=batch)
         record = Run(folder)
         job = flow.build(record, source, built, progress)

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import dataclasses
+import tomllib
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from planish.compress import Quantize, Smooth
+from planish.config import decode
 from planish.errors import OptionError
 from planish.graph import Graph, Pass, ops
 from planish.recipe import Recipe
@@ -39,21 +43,42 @@ def default_recipe(graph: Graph) -> Recipe:
     return Recipe(*steps, name="int8")
 
 
-def choose_target(name: str, engine: str | None = None, threads: int = 1, batch: int | None = None) -> Target:
+def choose_target(
+    name: str,
+    engine: str | None = None,
+    threads: int | None = None,
+    batch: int | None = None,
+    options: Iterable[str] = (),
+) -> Target:
     """A target by name with the options of a command line.
+
+    Args:
+        name: As in `planish targets`.
+        engine: Of a target with engines.
+        threads: Of a target with cores.
+        batch: Of a target that is timed; 1 if not given.
+        options: More of the target's fields, `name=value` each, values as in TOML or plain words.
 
     Raises:
         UnknownName: Nobody registered the target or the engine.
         OptionError: The target does not take the options, or the machine has fewer cores.
     """
+    kind = targets[name]
     cores = environment(command="")["cores"]
-    if threads > cores:
+    if threads and threads > cores:
         raise OptionError(f"this machine has {cores} cores, not {threads}", "--threads", f"--threads {cores}")
-    given = {"threads": threads, "batch": batch or 1, "engine": engine}  # a batch that is fixed stays as it is
-    options: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    given = {"threads": threads, "batch": batch, "engine": engine}
+    table: dict[str, Any] = {key: value for key, value in given.items() if value is not None}
+    if "batch" in {field.name for field in dataclasses.fields(kind)}:
+        table.setdefault("batch", 1)  # a batch that is fixed stays as it is
+    return decode(kind, table | dict(map(_option, options)), f"--target {name}")
+
+
+def _option(text: str) -> tuple[str, Any]:
+    name, equals, value = text.partition("=")
+    if not (name and equals):
+        raise OptionError(f"an option is NAME=VALUE, not {text!r}", "--set", "--set clock=150MHz")
     try:
-        return targets[name](**options)
-    except TypeError as error:
-        raise OptionError(
-            f"the target {name!r} does not take {', '.join(options)}", "--target", "planish targets"
-        ) from error
+        return name, tomllib.loads(f"value = {value}")["value"]
+    except tomllib.TOMLDecodeError:
+        return name, value

@@ -178,6 +178,8 @@ class Job:
 
     def start(self, target: Target) -> None:
         """Cold start and peak memory of the artifact, of the best fp32 engine and of eager PyTorch."""
+        if not target.runs_here:
+            return
         key = keys.key(keys.folder_key(self.run.path / stages.ARTIFACT), self.graph_key, repr(target), keys.running())
         if self.stages.has(stages.START, key):
             return

@@ -66,8 +66,8 @@ def metrics_key(task: Task) -> str:
 def folder_key(folder: Path) -> str:
     """The contents of an artifact's files; its README and what it says of the time it was made do not count."""
     found = hashlib.sha256()
-    for file in sorted(folder.iterdir()):
-        if file.suffix in (".onnx", ".planish"):
+    for file in sorted(folder.rglob("*")):
+        if file.suffix in (".onnx", ".planish", ".safetensors"):
             found.update(file.name.encode() + file.read_bytes())
     return found.hexdigest()[:16]
 

@@ -128,7 +128,7 @@ def _read(run: Run) -> dict[str, dict[str, Any]]:
 
 def _inside(root: Path, names: Iterable[str]) -> list[str]:
     paths = [root / name for name in names]
-    files = [file for path in paths for file in (sorted(path.iterdir()) if path.is_dir() else [path])]
+    files = [file for path in paths for file in (sorted(path.rglob("*")) if path.is_dir() else [path])]
     return [file.relative_to(root).as_posix() for file in files if file.is_file()]
 
 

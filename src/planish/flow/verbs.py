@@ -8,7 +8,7 @@ from typing import Any
 
 from planish.errors import ModelError, OptionError
 from planish.graph import Data, Graph
-from planish.targets import Artifact, Target, targets
+from planish.targets import Artifact, Target, loaders, targets
 
 
 def build(graph: Graph, target: str | Target = "cpu", data: Data | None = None, **options: Any) -> Artifact:
@@ -45,10 +45,8 @@ def load(path: str | os.PathLike[str]) -> Graph | Artifact:
     """
     place = Path(path)
     if place.is_dir():
-        from planish.targets.cpu import cascade
-        from planish.targets.cpu import load as load_artifact
-
-        return cascade.load_cascade(place) if (place / cascade.NOTE).exists() else load_artifact(place)
+        note = next((name for name in loaders if (place / name).exists()), "artifact.json")
+        return loaders[note](place)
     if place.suffix == ".planish" and place.is_file():
         return Graph.load(place)
     what = (

@@ -1,5 +1,5 @@
 """Targets: hardware that a graph can be built for."""
 
-from planish.targets.base import Artifact, Target, Unsupported, targets
+from planish.targets.base import Artifact, Target, Unsupported, loaders, targets
 
-__all__ = ["Artifact", "Target", "Unsupported", "targets"]
+__all__ = ["Artifact", "Target", "Unsupported", "loaders", "targets"]

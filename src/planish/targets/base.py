@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 from planish.graph import Graph
 from planish.record import Measurement
@@ -59,6 +59,9 @@ class Artifact(Protocol):
 class Target(Protocol):
     """Hardware, and how code for it is made."""
 
+    runs_here: ClassVar[bool]
+    """Whether its artifacts are programs of this machine, which can be started and timed; others measure themselves."""
+
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """What of the graph it cannot take; empty if it takes all of it."""
         ...
@@ -82,3 +85,12 @@ class Target(Protocol):
 
 targets = Registry("target", {"cpu": "planish.targets.cpu:Cpu", "fpga": "planish.targets.fpga.target:Fpga"})
 """Names of targets, as in `planish.build(graph, target="cpu")`."""
+loaders = Registry(
+    "artifact",
+    {
+        "artifact.json": "planish.targets.cpu:load",
+        "cascade.json": "planish.targets.cpu.cascade:load_cascade",
+        "fpga.json": "planish.targets.fpga.artifact:load",
+    },
+)
+"""The file that a folder of an artifact holds -> what reads the folder."""

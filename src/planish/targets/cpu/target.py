@@ -6,6 +6,7 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -43,6 +44,8 @@ class Cpu:
             does, so a difference of about one code is no error.
         seconds: About how long to time.
     """
+
+    runs_here: ClassVar[bool] = True
 
     engine: str | None = None
     threads: int = 1

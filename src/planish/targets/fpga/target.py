@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal, get_args
+from typing import ClassVar, Literal, get_args
 
 from planish.errors import OptionError
 from planish.graph import Graph
@@ -54,6 +54,8 @@ class Fpga:
         package: Of the device; None: its largest.
         name: What the emitted files call the model.
     """
+
+    runs_here: ClassVar[bool] = False
 
     device: str = "ecp5-85k"
     clock: str | float = "100MHz"
@@ -133,7 +135,7 @@ class Fpga:
         Args:
             graph: What to build.
             data: To choose fraction bits on, where the graph must be prepared.
-            original: Not needed: hardware is compared with its integer program.
+            original: If given, the artifact is measured: simulated, synthesized, placed and routed.
             folder: Where to save the artifact; None does not.
             progress: Told of each step.
 
@@ -158,6 +160,8 @@ class Fpga:
         if folder is not None:
             tell(3, _STEPS, "writing files")
             artifact.save(Path(folder))
+        if original is not None:
+            artifact.measure(progress=tell)
         tell(_STEPS, _STEPS, "built")
         return artifact
 
