@@ -136,14 +136,15 @@ class FpgaArtifact:
         expected = self.program.run(*codes)
         found = simulate(self.design, codes, stall=stall, seed=seed, waves=waves)
         for value, here, there in zip(self.program.results, expected, found.outputs, strict=True):
-            wrong = int((here != there).sum())
+            wrong = int((here != there.reshape(here.shape)).sum())
             if wrong:
                 raise EngineError(
                     f"{wrong} of {here.size} codes of {value.name} differ from the integer program's",
                     value.path or "the simulation",
                     "report this, with the artifact's folder",
                 )
-        return found
+        shaped = (there.reshape(here.shape) for here, there in zip(expected, found.outputs, strict=True))
+        return replace(found, outputs=tuple(shaped))
 
     def random(self, samples: int, seed: int = 0) -> tuple[Integers, ...]:
         """Codes of each input, all of those that it may hold, `(samples, *shape)`."""

@@ -63,10 +63,11 @@ def _made(cell: Cell, inputs: Mapping[str, _Flow], pace: int) -> _Flow:
 
 
 def needed(netlist: Netlist, depths: Mapping[str, int], peaks: Mapping[str, int]) -> dict[str, int]:
-    """Depths that a simulation without pauses showed to be enough.
+    """Depths that a simulation showed to be enough, whose inputs came at the design's own pace and did not pause.
 
-    With these, beats come and go in every cycle as they did in the simulation; and as the long way made its first beat
-    in it, it does so with them.
+    With them, what happened in the simulation can happen again, cycle by cycle. A network of streams that starts each
+    step as soon as it can is never slower than any order of steps that its queues allow, so that it keeps this pace; and
+    as the long way made its first beat in the simulation, nothing stops for good.
 
     Args:
         netlist: What was simulated.

@@ -56,6 +56,7 @@ def simulate(
     inputs: Sequence[Integers],
     *,
     stall: int = 0,
+    pace: int = 0,
     seed: int = 0,
     waves: Path | None = None,
     limits: tools.Limits | None = None,
@@ -66,6 +67,7 @@ def simulate(
         design: What is simulated.
         inputs: Codes `(samples, *shape)` of each input.
         stall: Percent of the cycles in which each port pauses, at random.
+        pace: Cycles, at least, over which the beats of a sample come in evenly.
         seed: Of the pauses, and of what registers hold before the reset.
         waves: Where to write the waveforms (VCD); None writes none.
         limits: Of the tools.
@@ -86,11 +88,11 @@ def simulate(
                 (folder / name).write_text(text)
         for stream, codes in zip(design.inputs, inputs, strict=True):
             stream.pack(np.asarray(codes)).tofile(folder / f"{stream.name}.in")
-        log = folder / "driver.log"
+        log, patience = folder / "driver.log", design.patience * 100 // max(1, 100 - stall)
         tool = tools.Tool("the simulation", "", (str(driver),))
         try:
             said = tools.run(
-                tool, ".", str(samples), str(stall), str(seed), str(design.patience * 100 // max(1, 100 - stall)),
+                tool, ".", str(samples), str(stall), str(seed), str(patience), str(pace),
                 folder=folder, log=log, limits=limits,
             )  # fmt: skip
         except tools.ToolError as error:
@@ -106,7 +108,10 @@ def simulate(
         )
         if waves is not None:
             shutil.move(folder / "waves.vcd", waves)
-    peaks = {found[1]: int(found[2]) for found in re.finditer(r"^peak (?:TOP\.)?top\.(\w+)\.monitor (\d+)$", said, re.MULTILINE)}
+    peaks = {
+        found[1]: int(found[2])
+        for found in re.finditer(r"^peak (?:TOP\.)?top\.(\w+)\.monitor (\d+)$", said, re.MULTILINE)
+    }
     first_in, first_out, last_out = times[0] if design.inputs else (0, *times[0, 1:])
     half = samples // 2
     return Simulation(
@@ -136,7 +141,7 @@ def _count(design: Design, inputs: Sequence[Integers]) -> int:
         raise DataError(f"the design has {len(design.inputs)} inputs, not {len(inputs)}")
     counts = {len(codes) for codes in inputs}
     for stream, codes in zip(design.inputs, inputs, strict=True):
-        if np.shape(codes)[1:] != stream.value.shape:
+        if np.size(codes) != len(codes) * stream.value.size:
             raise DataError(f"codes of shape {np.shape(codes)[1:]} for {stream.value.shape}", stream.name)
     if len(counts) != 1 or counts == {0}:
         raise DataError(f"inputs have {sorted(counts)} samples", "", "the same number for each, 1 or more")

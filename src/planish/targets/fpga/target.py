@@ -175,7 +175,7 @@ class Fpga:
             return {}
         netlist = connect(program, folding.folds, bounds)
         codes = FpgaArtifact(program, self.board).random(_TRIED)
-        return needed(netlist, bounds, simulate(design(netlist), codes).peaks)
+        return needed(netlist, bounds, simulate(design(netlist), codes, pace=folding.interval).peaks)
 
     def _modeled(self, program: Program, folding: Folding) -> list[Measurement]:
         """What the cost model says: in total with what connects the blocks, and by module."""

@@ -3,10 +3,11 @@
 // Compiled together with the model that Verilator makes of top.sv, and with ports.h, which lists the design's streams:
 //   INPUTS(STREAM), OUTPUTS(STREAM): STREAM(name, 32-bit words in a beat, beats in a sample) for each
 //
-// driver FOLDER SAMPLES STALL SEED PATIENCE: reads FOLDER/<input>.in, writes FOLDER/<output>.out (beats one after the
+// driver FOLDER SAMPLES STALL SEED PATIENCE PACE: reads FOLDER/<input>.in, writes FOLDER/<output>.out (beats one after the
 // other, of little-endian words) and FOLDER/times.out: for each sample the cycles of its first beat in, its first beat
-// out and its last beat out. A port pauses in STALL of 100 cycles. Exit status 3: nothing moved for PATIENCE cycles;
-// 4: an output broke the protocol; the message says which and how.
+// out and its last beat out. A port pauses in STALL of 100 cycles; inputs bring a sample in PACE cycles, evenly, at the
+// fastest. Exit status 3: nothing moved for PATIENCE cycles; 4: an output broke the protocol; the message says which
+// and how.
 #include <algorithm>
 #include <cstdint>
 #include <cstdio>
@@ -89,11 +90,12 @@ static void write(const std::string& path, const std::vector<T>& items) {
 }
 
 int main(int argc, char** argv) {
-    if (argc != 6) return std::fprintf(stderr, "driver FOLDER SAMPLES STALL SEED PATIENCE\n"), 2;
+    if (argc != 7) return std::fprintf(stderr, "driver FOLDER SAMPLES STALL SEED PATIENCE PACE\n"), 2;
     const std::string folder = std::string(argv[1]) + "/";
     const size_t samples = std::strtoull(argv[2], nullptr, 10);
     const unsigned stall = unsigned(std::atoi(argv[3]));
     const uint64_t seed = std::strtoull(argv[4], nullptr, 10), patience = std::strtoull(argv[5], nullptr, 10);
+    const uint64_t pace = std::strtoull(argv[6], nullptr, 10);
     Random random{seed * 2 + 1};
 
     VerilatedContext context;
@@ -154,7 +156,7 @@ int main(int argc, char** argv) {
 
     while (!std::all_of(outputs.begin(), outputs.end(), [](const Output& out) { return out.done == out.total; })) {
         for (auto& in : inputs) {
-            in.active = in.active || (in.done < in.total && !random.chance(stall));
+            in.active |= in.done < in.total && cycle * in.beats >= in.done * pace && !random.chance(stall);
             in.offer(in.active);
             if (in.active) in.show(&in.data[in.done * in.words]);
         }
@@ -191,7 +193,7 @@ int main(int argc, char** argv) {
             ++out.done, moved = cycle;
         }
         eval(true);
-        if (++cycle - moved > patience) {
+        if (++cycle - moved > patience + pace) {
             std::fprintf(stderr, "nothing moved for %llu cycles;", static_cast<unsigned long long>(patience));
             for (auto& in : inputs) std::fprintf(stderr, " %s: %zu of %zu beats in;", in.name.c_str(), in.done, in.total);
             for (auto& out : outputs)
