@@ -17,7 +17,7 @@
 // Ports        a    SIMD * A_WIDTH, M rows of ceil(K / SIMD) beats
 //              b    (PE or SIMD) * B_WIDTH, K rows of ceil(N / PE) or N rows of ceil(K / SIMD) beats
 //              out  PE * OUT_WIDTH, M rows of ceil(N / PE) beats
-// Latency      ceil(K / SIMD) + ceil(log2 SIMD) + 5 cycles after the last beat of b
+// Latency      ceil(K / SIMD) + ceil(log2 SIMD) + 6 cycles after the last beat of b
 // Interval     M * ceil(K / SIMD) * ceil(N / PE) cycles a matrix, or the beats of b if they are more
 module matmul #(
     parameter int SIMD       = 2,
