@@ -50,6 +50,7 @@ class FpgaArtifact:
         mode: "stream": folded blocks; "unroll": one circuit for all of it.
         folds: Of each operation, by the name of what it makes; of mode "stream".
         depths: Beats of the FIFOs before inputs, by `value.port`; of mode "stream".
+        blocks: Registered names of the user's own blocks, as `Fpga` takes them.
         title: What the emitted files call it.
         measurements: What was found out while it was built, and since.
         path: The folder, once saved.
@@ -60,6 +61,7 @@ class FpgaArtifact:
     mode: str = "stream"
     folds: Mapping[str, Fold] = field(default_factory=dict)
     depths: Mapping[str, int] = field(default_factory=dict)
+    blocks: Mapping[str, str] = field(default_factory=dict)
     title: str = "A model"
     measurements: Sequence[Measurement] = field(default_factory=list)
     path: Path | None = None
@@ -71,7 +73,7 @@ class FpgaArtifact:
             from planish.targets.fpga.unrolled import design
 
             return design(self.program, title=self.title)
-        return emit(connect(self.program, self.folds, self.depths), self.title)
+        return emit(connect(self.program, self.folds, self.depths, self.blocks), self.title)
 
     # Running ---------------------------------------------------------------------------------------------------------
 
@@ -294,6 +296,7 @@ class FpgaArtifact:
             "mode": self.mode,
             "folds": {name: asdict(fold) for name, fold in self.folds.items()},
             "depths": dict(self.depths),
+            "blocks": dict(self.blocks),
             "title": self.title,
             "version": importlib.metadata.version("planish"),
             "environment": environment(),
@@ -334,6 +337,7 @@ def load(folder: str | os.PathLike[str]) -> FpgaArtifact:
             str(note["mode"]),
             {str(name): Fold(**fold) for name, fold in note["folds"].items()},
             {str(name): int(depth) for name, depth in note["depths"].items()},
+            {str(pattern): str(name) for pattern, name in note["blocks"].items()},
             str(note["title"]),
             path=path,
         )

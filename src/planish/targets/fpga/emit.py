@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import inspect
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +11,7 @@ import numpy as np
 from planish.errors import GraphError
 from planish.targets.fpga.blocks.base import Memory
 from planish.targets.fpga.design import Design, Part
-from planish.targets.fpga.netlist import Cell, Netlist, Wire, block_of
+from planish.targets.fpga.netlist import Cell, Netlist, Wire
 from planish.targets.fpga.streams import Stream
 
 RTL = Path(__file__).parent / "rtl"
@@ -136,10 +135,7 @@ def sources(netlist: Netlist) -> dict[str, str]:
 
     A module that is not in the library's `rtl/` lies beside the Python file of its block.
     """
-    folders = {RTL: None}
-    for cell in netlist.blocks:
-        assert cell.operation is not None
-        folders[Path(inspect.getfile(type(block_of(cell.operation)))).parent] = None
+    folders = list(dict.fromkeys([RTL, *(cell.home for cell in netlist.cells if cell.home is not None)]))
     found: dict[str, str] = {}
     waiting = [cell.instance.module for cell in netlist.cells]
     while waiting:
@@ -154,7 +150,7 @@ def sources(netlist: Netlist) -> dict[str, str]:
     return found
 
 
-def _used(source: str, folders: Mapping[Path, None]) -> list[str]:
+def _used(source: str, folders: Iterable[Path]) -> list[str]:
     """Modules that a source instantiates, and packages that it names, of those that there are files for."""
     plain = re.sub(r"//.*", "", source)
     names = re.findall(r"^\s*(?:\w+\s*:\s*)?(\w+)\s*(?:#\s*\(|\w+\s*\()", plain, re.MULTILINE)

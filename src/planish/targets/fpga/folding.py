@@ -14,7 +14,7 @@ from functools import cached_property
 
 from planish.errors import OptionError, UserError
 from planish.targets.fpga.blocks.base import Fold, Instance
-from planish.targets.fpga.netlist import block_of
+from planish.targets.fpga.netlist import Chosen, block_of
 from planish.targets.fpga.operations.layout import Reshape
 from planish.targets.fpga.program import Operation, Program
 from planish.targets.fpga.utilization import Utilization, total
@@ -73,7 +73,9 @@ class Folding:
         return {kind: over for kind, over in found.items() if over > 0}
 
 
-def choose(program: Program, budget: Budget, cost: Cost, interval: int | None = None) -> Folding:
+def choose(
+    program: Program, budget: Budget, cost: Cost, interval: int | None = None, chosen: Chosen | None = None
+) -> Folding:
     """The cheapest folding at a pace, or the fastest one that fits.
 
     Args:
@@ -81,12 +83,13 @@ def choose(program: Program, budget: Budget, cost: Cost, interval: int | None = 
         budget: What there is to spend; a kind that is not named has no limit.
         cost: Of a block.
         interval: Most cycles a sample; None: the fastest pace that fits the budget.
+        chosen: Blocks of the user's own.
 
     Raises:
         OptionError: The pace is asked for and no folding reaches it.
         UserError: It does not fit; says by how much, and what would fit.
     """
-    search = _Search({each.output.name: choices(program, each, cost) for each in _folded(program)}, budget)
+    search = _Search({each.output.name: choices(program, each, cost, chosen) for each in _folded(program)}, budget)
     if interval is not None:
         found = search.at(interval)
         if found.interval > interval:
@@ -111,9 +114,9 @@ def choose(program: Program, budget: Budget, cost: Cost, interval: int | None = 
     return best
 
 
-def choices(program: Program, operation: Operation, cost: Cost) -> list[Choice]:
+def choices(program: Program, operation: Operation, cost: Cost, chosen: Chosen | None = None) -> list[Choice]:
     """Each way to fold an operation."""
-    block, inputs = block_of(operation), tuple(program.values[name] for name in operation.inputs)
+    block, inputs = block_of(operation, chosen), tuple(program.values[name] for name in operation.inputs)
     found = []
     for fold in block.folds(operation, inputs):
         instance = block.instance(operation, inputs, fold)

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from fnmatch import fnmatchcase
 from math import gcd
+from pathlib import Path
 
 from planish.errors import PlanishError, UserError
 from planish.targets.fpga.blocks import blocks
@@ -17,7 +20,10 @@ from planish.targets.fpga.streams import Stream
 Folds = Mapping[str, Fold]
 """Fold of each operation, by the name of the value that it makes."""
 Depths = Mapping[str, int]
-"""Beats that the FIFO before a block's input holds, by `block.port`; nothing where it says nothing."""
+"""Beats that the FIFO before a block's input holds, by `value.port`; nothing where it says nothing."""
+Chosen = Mapping[str, str]
+"""Registered name of the block to use, by a pattern of module paths and, after a colon, the kind of operation:
+`{"encoder.*:linear": "mine"}`."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +38,7 @@ class Cell:
         comment: What it does, in a line.
         path: The user's module.
         operation: Which operation it computes; None for what only connects.
+        home: Folder of the block's own source, which may not be the library's.
     """
 
     name: str
@@ -41,6 +48,7 @@ class Cell:
     comment: str = ""
     path: str = ""
     operation: Operation | None = None
+    home: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -86,30 +94,35 @@ class Netlist:
         return tuple(cell for cell in self.cells if cell.instance.module == "fifo")
 
 
-def block_of(operation: Operation) -> Block:
-    """The library's block for an operation.
+def block_of(operation: Operation, chosen: Chosen | None = None) -> Block:
+    """The block for an operation: the one that is chosen for its module, or else the library's.
 
     Raises:
         UserError: There is none.
     """
     kind = type(operation).__name__.lower()
+    for pattern, name in (chosen or {}).items():
+        wanted, _, only = pattern.partition(":")
+        if fnmatchcase(operation.output.path, wanted) and only in ("", kind):
+            return blocks[name]()
     if kind not in blocks:
-        raise UserError(f"no block computes {kind}", operation.where, "register one in planish.targets.fpga.blocks")
+        raise UserError(f"no block computes {kind}", operation.where, "register one: an entry point of planish.block")
     return blocks[kind]()
 
 
-def connect(program: Program, folds: Folds, depths: Depths | None = None) -> Netlist:
+def connect(program: Program, folds: Folds, depths: Depths | None = None, chosen: Chosen | None = None) -> Netlist:
     """The blocks of a program, folded as told, with what is needed between them: splits, lane converters and FIFOs.
 
     Args:
         program: What to compute.
         folds: For each operation but the reshapes, which are wires.
         depths: Of the FIFOs.
+        chosen: Blocks of the user's own.
 
     Raises:
         UserError: An operation that no block computes, or a fold or FIFO for what is not there.
     """
-    return _Wiring(program, folds, dict(depths or {})).netlist()
+    return _Wiring(program, folds, dict(depths or {}), chosen or {}).netlist()
 
 
 def ports_of(count: int) -> tuple[str, ...]:
@@ -122,6 +135,7 @@ class _Wiring:
     program: Program
     folds: Folds
     depths: dict[str, int]
+    chosen: Chosen
     names: set[str] = field(default_factory=lambda: {"clk", "rst"})
     parts: list[Cell | Wire] = field(default_factory=list)
     waiting: dict[str, list[Stream]] = field(default_factory=dict)
@@ -154,7 +168,8 @@ class _Wiring:
         if operation.output.name not in self.folds:
             raise UserError("no fold is given", operation.where, "planish.targets.fpga.folding.choose")
         try:
-            return block_of(operation).instance(operation, inputs, self.folds[operation.output.name])
+            block = block_of(operation, self.chosen)
+            return block.instance(operation, inputs, self.folds[operation.output.name])
         except PlanishError as error:
             raise type(error)(error.what, error.where or operation.where, error.hint) from error
 
@@ -179,7 +194,8 @@ class _Wiring:
                 inputs[port] = self._fifo(f"{name}_{port}", inputs[port], depth)
         made = Stream(name, value, instance.lanes_out)
         comment = _comment(operation, self.program, instance)
-        self.parts.append(Cell(name, instance, inputs, (made,), comment, value.path, operation))
+        home = Path(inspect.getfile(type(block_of(operation, self.chosen)))).parent
+        self.parts.append(Cell(name, instance, inputs, (made,), comment, value.path, operation, home))
         self._offer(made)
 
     def _offer(self, stream: Stream) -> None:

@@ -65,14 +65,14 @@ def _made(cell: Cell, inputs: Mapping[str, _Flow], pace: int) -> _Flow:
 def needed(netlist: Netlist, depths: Mapping[str, int], peaks: Mapping[str, int]) -> dict[str, int]:
     """Depths that a simulation showed to be enough, whose inputs came at the design's own pace and did not pause.
 
-    With them, what happened in the simulation can happen again, cycle by cycle. A network of streams that starts each
-    step as soon as it can is never slower than any order of steps that its queues allow, so that it keeps this pace; and
-    as the long way made its first beat in the simulation, nothing stops for good.
+    With them, what happened in the simulation can happen again, cycle by cycle. A network of streams in which each step
+    is taken as soon as it can be is never slower than another order of steps that its queues allow, so that it keeps
+    this pace; and as the long way made its first beat in the simulation, nothing stops for good.
 
     Args:
         netlist: What was simulated.
         depths: The depths that it had.
-        peaks: The most beats that each FIFO held, by its instance.
+        peaks: The most beats that each FIFO held, by its instance; 0 where none had to wait: there it goes.
     """
     sources = {stream.name: cell.name for cell in netlist.fifos for stream in cell.outputs}
     found = {}
@@ -81,5 +81,5 @@ def needed(netlist: Netlist, depths: Mapping[str, int], peaks: Mapping[str, int]
         for port, stream in cell.inputs.items():
             if stream.name in sources:
                 key = f"{cell.operation.output.name}.{port}"
-                found[key] = max(1, min(depths[key], peaks[sources[stream.name]]))
-    return found
+                found[key] = min(depths[key], peaks[sources[stream.name]])
+    return {key: depth for key, depth in found.items() if depth}

@@ -36,7 +36,7 @@ class Simulation:
             pipeline.
         first: Cycles from its first beat in to its first beat out.
         interval: Cycles from one sample to the next, on average over the later half of them (initiation interval).
-        peaks: The most beats that each FIFO held, by its instance's name.
+        peaks: The most beats that each FIFO held, by its instance's name; 0 where no beat had to wait in it.
         warnings: What Verilator's lint said of the design.
         waves: The waveforms' file, where they were asked for.
     """

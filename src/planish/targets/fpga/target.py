@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
@@ -14,6 +14,7 @@ from planish.graph import Graph
 from planish.record import Measurement
 from planish.targets.base import Data, Progress, Unsupported
 from planish.targets.fpga.artifact import FpgaArtifact
+from planish.targets.fpga.blocks import blocks
 from planish.targets.fpga.board import Board, megahertz, quantity
 from planish.targets.fpga.emit import design
 from planish.targets.fpga.folding import Folding, choose
@@ -53,6 +54,8 @@ class Fpga:
         speed: Speed grade of the device; 6 is the slowest.
         package: Of the device; None: its largest.
         name: What the emitted files call the model.
+        blocks: Blocks of your own: registered name (an entry point of `planish.block`) by a pattern of module paths
+            and, after a colon, the kind of operation, `{"encoder.*:linear": "mine"}`.
     """
 
     runs_here: ClassVar[bool] = False
@@ -65,6 +68,7 @@ class Fpga:
     speed: int = 6
     package: str | None = None
     name: str = "A model"
+    blocks: Mapping[str, str] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if self.mode not in get_args(Mode):
@@ -74,6 +78,8 @@ class Fpga:
                 raise OptionError(f"unknown resource {kind!r}", "budget", f"known: {', '.join(_FULL)}")
             if limit < 0:
                 raise OptionError(f"a budget is 0 or more, not {limit}", f"budget, {kind}")
+        for name in self.blocks.values():
+            _ = blocks[name]
         _ = self.board, self.interval
 
     @cached_property
@@ -155,7 +161,7 @@ class Fpga:
             folding = self._fold(program)
             tell(2, _STEPS, "sizing queues")
             queues = self._queues(program, folding)
-            artifact = FpgaArtifact(program, self.board, "stream", folding.folds, queues, self.name)
+            artifact = FpgaArtifact(program, self.board, "stream", folding.folds, queues, self.blocks, self.name)
             artifact.measurements = self._modeled(program, folding)
         if folder is not None:
             tell(3, _STEPS, "writing files")
@@ -166,20 +172,20 @@ class Fpga:
         return artifact
 
     def _fold(self, program: Program) -> Folding:
-        return choose(program, self.limits, estimate, self.interval)
+        return choose(program, self.limits, estimate, self.interval, self.blocks)
 
     def _queues(self, program: Program, folding: Folding) -> dict[str, int]:
         """FIFO depths: bounds first, then what the simulation of a few samples showed to be needed."""
-        bounds = depths(connect(program, folding.folds))
+        bounds = depths(connect(program, folding.folds, chosen=self.blocks))
         if not bounds:
             return {}
-        netlist = connect(program, folding.folds, bounds)
+        netlist = connect(program, folding.folds, bounds, self.blocks)
         codes = FpgaArtifact(program, self.board).random(_TRIED)
         return needed(netlist, bounds, simulate(design(netlist), codes, pace=folding.interval).peaks)
 
     def _modeled(self, program: Program, folding: Folding) -> list[Measurement]:
         """What the cost model says: in total with what connects the blocks, and by module."""
-        netlist: Netlist = connect(program, folding.folds)
+        netlist: Netlist = connect(program, folding.folds, chosen=self.blocks)
         costs = {cell.name: estimate(cell.instance) for cell in netlist.cells}
         cycles = {"interval": folding.interval}
         details = {"device": self.device, "MHz": self.board.clock, "mode": self.mode}
