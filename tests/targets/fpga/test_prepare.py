@@ -75,7 +75,7 @@ def test_it_goes_on_training_saving_and_being_judged(tmp_path: object) -> None:
     assert any(name.endswith("__integer") for name in moved)
     path = f"{tmp_path}/cnn.planish"
     graph.save(path)
-    again = planish.load(path)
+    again = Graph.load(path)
     x = MODELS["cnn"].inputs(20, seed=4)
     assert torch.equal(again(x), graph(x))
     assert_equal(again, lower(again), (x,))
@@ -100,7 +100,7 @@ def test_a_layer_in_floats_is_refused_by_its_path() -> None:
 
 
 def test_formats_without_integer_meaning_are_refused() -> None:
-    graph = quantized("flat", "e4m3", None)
+    graph = quantized("flat", "nf4", None)
     assert {each.path for each in Prepare().unsupported(graph)} == {"conv", "head"}
     graph = quantized("flat", "int4@g4", None)
     assert "each block" in Prepare().unsupported(graph)[0].reason

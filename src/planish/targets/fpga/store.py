@@ -74,7 +74,7 @@ def _narrow(array: Integers) -> np.ndarray:
         for kind in (np.int8, np.int16, np.int32)
         if np.iinfo(kind).min <= ends[0] and ends[1] <= np.iinfo(kind).max
     )
-    return np.ascontiguousarray(array.astype(next(fits, np.int64)))
+    return np.array(array, dtype=next(fits, np.int64), order="C")
 
 
 def _plain(operation: Operation, arrays: dict[str, Integers]) -> dict[str, Any]:
