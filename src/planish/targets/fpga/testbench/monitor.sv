@@ -8,21 +8,22 @@ module monitor (
     input logic out_valid,
     input logic out_ready
 );
-    int   level, peak;
+  int   level, peak;
   logic waited;
 
-    always_ff @(posedge clk) begin
-        if (rst) begin
-            level <= 0;
-            peak  <= 0;
-        end else begin
-            level <= level + int'(in_valid && in_ready) - int'(out_valid && out_ready);
-            if (level > peak) peak <= level;
+  always_ff @(posedge clk) begin
+    if (rst) begin
+      level  <= 0;
+      peak   <= 0;
+      waited <= 1'b0;
+    end else begin
+      level <= level + int'(in_valid && in_ready) - int'(out_valid && out_ready);
+      if (level > peak) peak <= level;
       if (out_valid && !out_ready) waited <= 1'b1;
-        end
     end
+  end
 
-    final $display("peak %m %0d", waited ? peak : 0);
+  final $display("peak %m %0d", waited ? peak : 0);
 endmodule
 
 bind fifo monitor monitor (.*);
