@@ -147,6 +147,7 @@ VERILATOR ?= verilator
 DEVICE ?= 85k
 PACKAGE ?= CABGA756
 CLOCK ?= 100
+CELLS ?= $(shell yosys-config --datdir)/lattice/cells_bb_ecp5.v
 SOURCES = $(wildcard rtl/*.sv) top.sv
 
 simulate: build/top_test
@@ -160,7 +161,7 @@ lint:
 
 build/design.json: $(SOURCES) $(wildcard memories/*.hex)
 \tmkdir -p build
-\tyosys -p "read_slang -D ECP5 --top top $(SOURCES); synth_ecp5 -top top -json $@"
+\tyosys -p "read_slang -D ECP5 --top top -v $(CELLS) $(SOURCES); synth_ecp5 -top top -json $@"
 
 build/top.config: build/design.json
 \tnextpnr-ecp5 --$(DEVICE) --package $(PACKAGE) --speed 6 --freq $(CLOCK) --json $< --textcfg $@
