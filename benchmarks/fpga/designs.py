@@ -32,7 +32,7 @@ from planish.targets.fpga.program import (
 )
 
 Rng = np.random.Generator
-PARALLEL = 32
+PARALLEL = 16
 """Most products, or lanes, of a block."""
 
 
@@ -187,7 +187,7 @@ def aggregate(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
 
 
 KINDS: dict[Callable[[Rng], tuple[Operation, tuple[Value, ...]]], int] = {
-    linear: 60,
+    linear: 36,
     requantize: 20,
     lookup: 12,
     add: 8,

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from scipy.optimize import nnls
 
-from planish.targets.fpga.cost import count
+from planish.targets.fpga.counting import COUNTERS
 from planish.targets.fpga.utilization import Utilization
 
 Row = Mapping[str, Any]
@@ -27,7 +27,7 @@ def fitted(rows: Iterable[Row]) -> dict[str, dict[str, list[float]]]:
 
 
 def _fit(module: str, rows: Sequence[Row]) -> dict[str, list[float]]:
-    features = np.array([count(module, row["parameters"])[0] for row in rows], dtype=np.float64)
+    features = np.array([COUNTERS[module](row["parameters"])[0] for row in rows], dtype=np.float64)
     found = {}
     for kind in ("lut", "ff"):
         used = np.array([getattr(Utilization(**row["used"]), kind) for row in rows], dtype=np.float64)
@@ -49,7 +49,7 @@ def _robust(a: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 def predicted(model: Mapping[str, Mapping[str, Sequence[float]]], row: Row) -> Utilization:
     """What a model says of a row."""
-    features, dsp, bram = count(row["module"], row["parameters"])
+    features, dsp, bram = COUNTERS[row["module"]](row["parameters"])
     lut, ff = (float(np.dot(features, model[row["module"]][kind])) for kind in ("lut", "ff"))
     return Utilization(lut4=round(lut), ff=round(ff), dsp=dsp, bram=bram)
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import re
 import sys
 from collections.abc import Iterator
@@ -41,18 +42,25 @@ def main() -> None:
     parser.add_argument("--fit", action="store_true", help="fit only")
     parser.add_argument("--only", default=".", help="names of designs, as a regular expression")
     options = parser.parse_args()
-    rows: list[dict[str, Any]] = cost.kept()["rows"]
+    rows = read()
     for names, netlist in () if options.fit else wanted(rows, options.only):
         try:
             made = counted(netlist)
         except PlanishError as error:
             print(f"{', '.join(names)}: {error}", file=sys.stderr, flush=True)
             continue
-        rows = [row for row in rows if row["design"] not in names] + table(names, netlist, made)
+        # another process may have added some meanwhile
+        rows = [row for row in read() if row["design"] not in names] + table(names, netlist, made)
         write(rows)
         print(f"{', '.join(names)}: {made.total}", flush=True)
+    rows = read()
     write(rows)
     print("\n".join(fit.report(rows)))
+
+
+def read() -> list[dict[str, Any]]:
+    """What was synthesized so far."""
+    return json.loads(cost.FILE.read_text(encoding="utf-8"))["rows"] if cost.FILE.exists() else []
 
 
 def wanted(rows: list[dict[str, Any]], only: str) -> Iterator[tuple[list[str], Netlist]]:
@@ -128,7 +136,7 @@ def write(rows: list[dict[str, Any]]) -> None:
     }
     parts = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in kept.items()]
     lines = ",\n".join(json.dumps(row) for row in sorted(rows, key=lambda row: (row["module"], row["design"])))
-    draft = cost.FILE.with_suffix(".draft")
+    draft = cost.FILE.with_suffix(f".{os.getpid()}.draft")
     draft.write_text("{" + ",\n".join([*parts, f'"rows": [\n{lines}\n]']) + "}\n", encoding="utf-8")
     draft.replace(cost.FILE)
 

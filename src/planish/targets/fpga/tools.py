@@ -70,7 +70,7 @@ class Limits:
         megabytes: Of resident memory, its children's included (MiB); watched where the system has /proc.
     """
 
-    seconds: float = 600.0
+    seconds: float = 3600.0
     megabytes: int = 8192
 
 
