@@ -1,0 +1,37 @@
+"""What each block is made of, counted from its parameters: the features that the cost model has prices for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from planish.targets.fpga.counting import products, streams, windows
+from planish.targets.fpga.counting.parts import Counted, Features, Parameters
+
+COUNTERS: dict[str, Callable[[Parameters], Counted]] = {
+    "matvec": products.matvec,
+    "matmul": products.matmul,
+    "aggregate": products.aggregate,
+    "normalize": products.normalize,
+    "convolve": windows.convolve,
+    "depthwise": windows.depthwise,
+    "pool": windows.pool,
+    "requantize": streams.requantize,
+    "lookup": streams.lookup,
+    "add": streams.add,
+    "multiply": streams.multiply,
+    "reduce": streams.reduce,
+    "permute": streams.permute,
+    "embed": streams.embed,
+    "constant": streams.constant,
+    "fifo": streams.fifo,
+    "lanes": streams.lanes,
+    "split": streams.split,
+    "concat": streams.concat,
+    "slice": streams.part,
+    "spread": streams.spread,
+    "upsample": streams.upsample,
+    "replay": streams.replay,
+}
+"""By the module's name."""
+
+__all__ = ["COUNTERS", "Counted", "Features", "Parameters"]
