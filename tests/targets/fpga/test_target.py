@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from planish.errors import DataError, OptionError, UntrustedFile, UserError
+from planish.errors import DataError, UntrustedFile, UserError
 from planish.targets.base import Artifact, Target
 from planish.targets.fpga.artifact import NOTE, FpgaArtifact, load
 from planish.targets.fpga.target import Fpga
@@ -90,8 +90,8 @@ def test_a_damaged_folder_is_refused(artifact: FpgaArtifact, tmp_path: Path) -> 
 def test_what_does_not_fit_is_told_with_what_would() -> None:
     with pytest.raises(UserError, match=r"there are 300 \(\+\d+%\)"):
         Fpga(budget={"lut": 300}).build(mlp_graph())
-    with pytest.raises(OptionError, match="cycles at least, not 1"):
-        Fpga(throughput="100M").build(mlp_graph((300, 300)))
+    with pytest.raises(UserError, match=r"try:   \d+ cycles a sample fit"):
+        Fpga(device="ecp5-25k", throughput="100M").build(mlp_graph((60, 60)))
 
 
 def test_a_tool_that_is_missing_is_named(
@@ -100,6 +100,16 @@ def test_a_tool_that_is_missing_is_named(
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(UserError, match="is not installed"):
         artifact.simulate(torch.randn(1, 13), waves=tmp_path / "waves.vcd")
+
+
+def test_unrolled_it_takes_a_sample_each_cycle(verilator: None, tmp_path: Path) -> None:
+    artifact = Fpga(mode="unroll").build(mlp_graph((5, 4, 3)))
+    found = artifact.simulate_codes(artifact.random(200))
+    assert found.interval == 1
+    assert not found.warnings, found.warnings
+    artifact.simulate_codes(artifact.random(200), stall=30)
+    x = torch.randn(3, 5)
+    assert torch.equal(load(artifact.save(tmp_path / "out"))(x), artifact(x))
 
 
 @pytest.mark.long

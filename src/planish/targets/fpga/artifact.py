@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import tempfile
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
@@ -70,9 +71,12 @@ class FpgaArtifact:
     def design(self) -> Design:
         """The SystemVerilog."""
         if self.mode == "unroll":
-            from planish.targets.fpga.unrolled import design
+            from planish.targets.fpga.unrolled.emit import design as unrolled
+            from planish.targets.fpga.unrolled.pipeline import pipeline  # needs SciPy
+            from planish.targets.fpga.unrolled.unroll import unroll
 
-            return design(self.program, title=self.title)
+            circuit = unroll(self.program)
+            return unrolled(self.program, circuit, pipeline(circuit, 1e3 / self.board.clock), self.title)
         return emit(connect(self.program, self.folds, self.depths, self.blocks), self.title)
 
     # Running ---------------------------------------------------------------------------------------------------------
@@ -159,13 +163,15 @@ class FpgaArtifact:
     # Tools -----------------------------------------------------------------------------------------------------------
 
     @cached_property
-    def _scratch(self) -> tempfile.TemporaryDirectory[str]:
-        return tempfile.TemporaryDirectory(prefix="planish-")
+    def _scratch(self) -> Path:
+        folder = Path(tempfile.mkdtemp(prefix="planish-"))
+        weakref.finalize(self, shutil.rmtree, folder, True)
+        return folder
 
     @property
     def _work(self) -> Path:
         """Where the tools' results are kept: beside the saved design, or in a folder that goes with this object."""
-        return self.path or Path(self._scratch.name)
+        return self.path or self._scratch
 
     def emit(self, folder: str | os.PathLike[str]) -> Path:
         """Write the design as a folder that stands on its own, with a testbench.
