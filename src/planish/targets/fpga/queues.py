@@ -45,7 +45,9 @@ def depths(netlist: Netlist) -> dict[str, int]:
         inputs = {port: flows[stream.name] for port, stream in part.inputs.items()}
         made = _made(part, inputs, pace)
         flows |= {stream.name: made for stream in part.outputs}
-        for port, flow in inputs.items() if part.operation is not None else ():
+        if part.operation is None:
+            continue
+        for port, flow in inputs.items():
             others = [other.parted for name, other in inputs.items() if name != port]
             if any(flow.parted & parted for parted in others):
                 waiting = (made.lag - flow.lag) * part.inputs[port].beats
