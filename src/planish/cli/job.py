@@ -105,7 +105,7 @@ def compress(
         chosen = flow.read_recipe(recipe)
         built = flow.choose_target(target, engine, threads, batch, options or ())
         source = flow.resolve(model, trust, data, metric, batch)
-        planned = str(flow.plan(source, chosen)) if dry_run else ""
+        planned = str(flow.plan(source, chosen, built)) if dry_run else ""
         job = None if dry_run else flow.compress(Run(folder), source, chosen, built, progress)
     if job is None:
         console.print(escape(planned), whole=True)

@@ -31,15 +31,16 @@ def read_recipe(recipe: str | None) -> Recipe | None:
     return Recipe.load(recipe) if is_file else Recipe.ready(recipe)
 
 
-def default_recipe(graph: Graph) -> Recipe:
-    """8-bit weights and activations that every processor multiplies exactly; batch norms folded, outliers smoothed,
-    weights rounded together and biases corrected where there are any."""
+def default_recipe(graph: Graph, target: Target) -> Recipe:
+    """8-bit weights and activations; batch norms folded, weights rounded together and biases corrected where there are
+    any. For a processor, outliers are smoothed and products kept such that it multiplies exactly."""
     steps: list[Pass] = []
     if any(node.op.endswith("batch_norm") for node in graph.nodes):
         steps.append(FoldBatchNorm())
-    if ops.linear.within(graph.nodes):
+    if target.runs_here and ops.linear.within(graph.nodes):
         steps.append(Smooth())
-    steps.append(Quantize(weights="int8", activations="uint8", by="gptq", correct_bias=True, pair_bits=16))
+    pairs = 16 if target.runs_here else 32
+    steps.append(Quantize(weights="int8", activations="uint8", by="gptq", correct_bias=True, pair_bits=pairs))
     return Recipe(*steps, name="int8")
 
 

@@ -203,13 +203,13 @@ def analyze(run: Run, source: Source, progress: Progress) -> Job:
     return job
 
 
-def plan(source: Source, recipe: Recipe | None) -> Plan:
-    """What a recipe, or the default one, would do to a model.
+def plan(source: Source, recipe: Recipe | None, target: Target) -> Plan:
+    """What a recipe, or the target's default one, would do to a model.
 
     Raises:
         OptionError: A pass would touch nothing, or cannot follow those before it.
     """
-    return (recipe or default_recipe(source.graph)).plan(source.graph)
+    return (recipe or default_recipe(source.graph, target)).plan(source.graph)
 
 
 def compress(run: Run, source: Source, recipe: Recipe | None, target: Target, progress: Progress) -> Job:
@@ -229,8 +229,8 @@ def compress(run: Run, source: Source, recipe: Recipe | None, target: Target, pr
     task = source.task
     if task is None or not task.calibration:
         raise DataError("there is no data to calibrate on", source.name, "file.py:function that returns a planish.Task")
-    chosen = recipe or default_recipe(source.graph)
-    plan(source, chosen)  # a selector that matches nothing is said now, not in a minute
+    chosen = recipe or default_recipe(source.graph, target)
+    plan(source, chosen, target)  # a selector that matches nothing is said now, not in a minute
     job = Job(run, source, progress)
     _ = job.data_key, job.judge_key  # data that is not right is said now, too
     job.begin()

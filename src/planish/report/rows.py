@@ -63,4 +63,9 @@ class Rows:
 
 def _identity(row: Row) -> tuple[str, ...]:
     m = row.m
-    return (m.name, m.subject, m.where, *(row.detail(key) for key in ("node", "format", "precision", "engine")))
+    return (
+        m.name,
+        m.subject,
+        m.where,
+        *(row.detail(key) for key in ("node", "format", "precision", "engine", "instance", "place")),
+    )

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planish.record import Run
+from planish.report.hardware import Hardware
 from planish.report.numbers import NONE, quantity
 from planish.report.rows import Row
 from planish.report.verdict import Tone, Verdict
@@ -25,7 +26,8 @@ def summary(run: Run) -> RenderableType:
         tail.append(Text(f"not complete: missing {', '.join(view.missing)}", style="yellow"))
     if page.exists():
         tail.append(Text.assemble(("page ", "dim"), str(page), overflow="fold"))
-    return Group(_sentence(view.verdict), _table(view), *tail)
+    shown = _design(view, view.hardware) if view.hardware else _table(view)
+    return Group(_sentence(view.verdict), shown, *tail)
 
 
 def _sentence(verdict: Verdict) -> Text:
@@ -47,6 +49,26 @@ def _table(view: View) -> Table:
         table.add_row(
             metric.label.lower(), _text(metric.original), _text(metric.baseline), _text(metric.chosen), _change(metric)
         )
+    return table
+
+
+def _design(view: View, chip: Hardware) -> Table:
+    """Cells, times and quality of a design on an FPGA."""
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for heading in ("", "original", "kept", "of"):
+        table.add_column(heading, justify="left" if not heading else "right", overflow="fold")
+    for label, used, limit in chip.used:
+        table.add_row(label, NONE, _text(used), _text(limit))
+    times = {
+        "clock": chip.fmax,
+        "a sample every": chip.interval,
+        "latency": chip.latency,
+        "throughput": chip.throughput,
+    }
+    for label, row in times.items():
+        table.add_row(label, NONE, _text(row), NONE)
+    for metric in view.metrics[:_METRICS]:
+        table.add_row(metric.label.lower(), _text(metric.original), _text(metric.chosen), NONE)
     return table
 
 

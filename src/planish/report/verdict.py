@@ -44,6 +44,8 @@ class Verdict:
     size: Change
     latency: Change
     quality: Change
+    device: str = ""
+    """An FPGA that the model was built for: it has cells instead of a size, and no engine that it is faster than."""
 
     @property
     def changes(self) -> tuple[Change, Change, Change]:
@@ -54,6 +56,14 @@ class Verdict:
     def parts(self) -> list[tuple[str, Tone | None]]:
         """The sentence in pieces, each with the tone it is colored by."""
         known = [c for c in (self.size, self.latency) if c.tone != "missing"]
+        if self.device:
+            said = " and ".join(change.phrase for change in known)
+            quality = f"; {self.quality.phrase}" if self.quality.tone != "missing" else ""
+            return [
+                (f"{self.model} {said or 'is built'} on {self.device}", None),
+                (quality, self.quality.tone),
+                (".", None),
+            ]
         if not known:
             start = f" starts at {self.size.before.text}" if self.size.before else ""
             return [(f"{self.model}{start}{';' if start else ':'} nothing to compare yet.", None)]
@@ -76,7 +86,24 @@ def judge(rows: Rows, fallback_name: str) -> Verdict:
     """The verdict of a run; what was not measured is said to be missing, never guessed."""
     model = rows.one("model")
     name = model.m.subject if model and model.m.subject else fallback_name
+    interval = rows.one("interval")
+    if interval:
+        return Verdict(name, _cells(rows), _answer(rows), _quality(rows), interval.detail("device"))
     return Verdict(name, _size(rows), _latency(rows), _quality(rows))
+
+
+def _cells(rows: Rows) -> Change:
+    used = rows.one("lut")
+    if not used:
+        return Change("cells", "cells not counted", "missing")
+    return Change("cells", f"takes {used.text}", "same", None, used)
+
+
+def _answer(rows: Rows) -> Change:
+    after = rows.one("latency", "chosen")
+    if not after:
+        return Change("latency", "latency not simulated", "missing")
+    return Change("latency", f"answers in {after.text}", "same", None, after)
 
 
 def _size(rows: Rows) -> Change:

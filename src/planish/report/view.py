@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from planish.record import Run
+from planish.report.hardware import Hardware, hardware
 from planish.report.layers import Layer, Module, layers, tree
 from planish.report.numbers import TIMES, percent, quantity, words
 from planish.report.rows import Row, Rows
@@ -68,6 +69,7 @@ class View:
         environment: `environment.json`.
         recipe: `recipe.toml`, or None.
         graph: `graph.txt`, or None.
+        hardware: The design on an FPGA, or None.
     """
 
     name: str
@@ -84,6 +86,7 @@ class View:
     environment: dict[str, Any]
     recipe: str | None
     graph: str | None
+    hardware: Hardware | None
 
     @property
     def command(self) -> str:
@@ -170,6 +173,7 @@ def read(run: Run) -> View:
         environment=_environment(run),
         recipe=run.read("recipe.toml"),
         graph=run.read("graph.txt"),
+        hardware=hardware(rows),
     )
     view.conditions.extend(_conditions(view))
     view.missing.extend(_missing(view))
@@ -186,7 +190,7 @@ def recipe_steps(recipe: str | None) -> list[str]:
 
 
 def _engines(rows: Rows) -> list[Engine]:
-    latest = {row.m.subject: row for row in rows.all("latency")}
+    latest = {row.m.subject: row for row in rows.all("latency") if row.detail("role")}
     found = [
         Engine(
             label,
@@ -262,7 +266,13 @@ def _missing(view: View) -> list[str]:
         "the recipe": view.recipe,
         "the machine and the versions": view.environment,
     }
-    if view.verb == "build":
+    if view.hardware:
+        expected = {
+            "the cells that it takes": size.after,
+            "the clock that it reaches": view.hardware.fmax,
+            "its quality on real data": quality.after,
+        }
+    elif view.verb == "build":
         expected = {what: there for what, there in expected.items() if "each layer" not in what}
         for what in ("this machine's peaks", "the recipe"):
             del expected[what]
