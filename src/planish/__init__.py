@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from planish.record import Measurement as Measurement
     from planish.record import Run as Run
     from planish.targets.cpu import Cpu as Cpu
+    from planish.targets.fpga.target import Fpga as Fpga
     from planish.training import train as train
 
 _HOMES = {
     "Cpu": "planish.targets.cpu",
+    "Fpga": "planish.targets.fpga.target",
     "Graph": "planish.graph",
     "Measurement": "planish.record",
     "Recipe": "planish.recipe",

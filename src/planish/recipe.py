@@ -43,6 +43,7 @@ passes = Registry(
         "gradual": "planish.training:Gradual",
         "early-exit": "planish.compress:EarlyExit",
         "merge-tokens": "planish.compress:MergeTokens",
+        "prepare": "planish.targets.fpga.prepare:Prepare",
         "prune": "planish.compress:Prune",
         "prune-structured": "planish.compress:PruneStructured",
         "prune-tokens": "planish.compress:PruneTokens",
