@@ -33,7 +33,7 @@ def _fit(module: str, rows: Sequence[Row]) -> dict[str, list[float]]:
         used = np.array([getattr(Utilization(**row["used"]), kind) for row in rows], dtype=np.float64)
         weight = 1 / np.maximum(used, FLOOR)
         prices = _robust(features * weight[:, None], used * weight)
-        found[kind] = [round(price, 5) for price in prices]
+        found[kind] = [round(float(price), 5) for price in prices]
     return found
 
 

@@ -59,7 +59,14 @@ def blocks(width: int, depth: int) -> int:
 def ram(width: int, depth: int) -> tuple[int, int]:
     """Distributed memories (16 words of 4 bits), or else block memories, of one that is written: as yosys chooses."""
     cells, needed = -(-width // 4) * -(-depth // 16), blocks(width, depth)
-    return (cells, 0) if 4 * cells <= 128 * needed else (0, needed)
+    return (cells, 0) if 4 * cells < 128 * needed else (0, needed)
+
+
+def muxes(width: int, depth: int) -> int:
+    """LUT4 that choose among distributed memories of a written memory, those that hold the words included."""
+    cells, _ = ram(width, depth)
+    banks = -(-depth // 16)
+    return 6 * cells + (width * (banks - 1) * 2 // 3 + banks if cells else 0)
 
 
 def replay(bits: int, beats: int, times: int) -> tuple[int, int, int, int]:

@@ -35,30 +35,20 @@ def matvec(p: Parameters) -> Counted:
     else:
         rom, words = parts.rom(word, depth), 2 * word * (depth > 1)
     numbers = simd * given
-    cells, blocks = parts.ram(numbers, 2 << parts.counter(beats)) if passes > 1 else (0, 0)
+    _, blocks = parts.ram(numbers, 2 << parts.counter(beats)) if passes > 1 else (0, 0)
     direct = 3 + (1 if style == 3 else 3) + (simd - 1).bit_length() + bias
     slots = (direct + 2 + beats) // beats if direct + 1 > beats else 0
     queued = pe * made if slots else 0
-    queue, queue_blocks = parts.ram(queued, 1 << parts.counter(max(slots, 2))) if slots else (0, 0)
+    _, queue_blocks = parts.ram(queued, 1 << parts.counter(max(slots, 2))) if slots else (0, 0)
     sums = pe * made
     biases = 2 * sums * bias * (rows > 1)
     control = parts.counter(beats) + parts.counter(passes) + parts.counter(depth) + (parts.counter(rows) if bias else 0)
     registers = numbers * (2 - (blocks > 0)) + sums * (1 + (beats > 1) + bias) + queued * (queue_blocks == 0) + control
     adders = tree[1] + sums * ((beats > 1) + bias)
-    features = (
-        1.0,
-        control,
-        words + biases,
-        registers + tree[0],
-        adders,
-        rom,
-        parts.rom(sums * bias, rows),
-        cells + queue,
-        soft[0],
-        soft[1],
-        signs,
-        products if style == 2 else 0,
-    )
+    memory = rom + parts.rom(sums * bias, rows)
+    memory += parts.muxes(numbers, 2 << parts.counter(beats)) if passes > 1 else 0
+    memory += parts.muxes(queued, 1 << parts.counter(max(slots, 2))) if slots else 0
+    features = (1.0, control, words + biases, registers + tree[0], adders, memory, *soft, signs)
     return features, dsp, bram + blocks + queue_blocks
 
 

@@ -9,20 +9,30 @@ from planish.targets.fpga.counting.parts import Counted, Parameters
 def requantize(p: Parameters) -> Counted:
     """Of rtl/requantize.sv."""
     lanes, width, made, factor = p["LANES"], p["WIDTH"], p["OUT_WIDTH"], p["FACTOR_WIDTH"]
-    registers = adders = dsp = rom = 0
+    registers = adders = dsp = rom = stored = 0
     if factor:
         registers, adders, dsp = (lanes * x for x in parts.mult(width, factor, p["DSP"]))
         if p["CHANNELS"]:
             rom = parts.rom(lanes * factor, p["BEATS"])
-            registers += 2 * lanes * (width + factor * (p["BEATS"] > 1))
-        elif p["DSP"] and width <= 18 and factor <= 18:
-            rom = 0
+            stored = 2 * lanes * (width + factor * (p["BEATS"] > 1))
     wide = width + factor
     whole = max(wide + 1 - p["SHIFT"] if p["SHIFT"] < wide else 1, made) + 1
-    tie = lanes * max(p["SHIFT"], 0) * p["EVEN"]
-    constant = 0 if p["CHANNELS"] else 1
-    soft = adders * constant
-    features = (1.0, lanes, lanes * whole, lanes * made, tie, registers, adders - soft, soft, rom)
+    nearest = p["EVEN"] | p["UP"]
+    tie = lanes * max(min(p["SHIFT"], wide), 0) * p["EVEN"]
+    features = (
+        1.0,
+        lanes,
+        lanes * whole * nearest,
+        lanes * (whole - made),
+        lanes * made,
+        tie,
+        stored,
+        registers * p["CHANNELS"],
+        registers * (1 - p["CHANNELS"]),
+        adders * p["CHANNELS"],
+        adders * (1 - p["CHANNELS"]),
+        rom,
+    )
     return features, dsp, 0
 
 
