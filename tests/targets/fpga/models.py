@@ -14,7 +14,9 @@ import planish
 from planish.compress import Quantize
 from planish.graph import Graph
 from planish.models.vit import Block, ViT
+from planish.targets.fpga.lower import lower
 from planish.targets.fpga.prepare import Prepare
+from planish.targets.fpga.program import Program
 
 
 class Residual(nn.Module):
@@ -246,3 +248,9 @@ def calibration(name: str) -> list[tuple[tuple[Tensor], dict[str, object]]]:
 def prepared(name: str) -> Graph:
     """A network in fixed point of 8 bits."""
     return Prepare()(quantized(name), calibration(name))
+
+
+@cache
+def program(name: str) -> Program:
+    """Its integers."""
+    return lower(prepared(name))

@@ -90,7 +90,7 @@ def _plain(operation: Operation, arrays: dict[str, Integers]) -> dict[str, Any]:
 
 def _operation(plain: dict[str, Any], arrays: dict[str, Integers]) -> Operation:
     given = dict(plain)
-    kind = KINDS[given.pop("kind")]
+    kind: Any = KINDS[given.pop("kind")]
     given["output"] = _value(given["output"])
     return kind(
         **{name: arrays[item["array"]] if isinstance(item, dict) else _tuple(item) for name, item in given.items()}

@@ -222,28 +222,23 @@ def _windowed(
 def _together(context: Context, node: Node, a: object, b: object) -> tuple[Held, Held]:
     """Two inputs in one order, one of which may have size 1 on the last axis or be a row."""
     model = context.shape(node)
-    streams = [arg for arg in (a, b) if not context.is_constant(arg)]
-    sizes = [int(np.prod(context.shape(stream))) for stream in streams]
-    lead = context.take(streams[int(np.argmax(sizes))])
-    if max(sizes) != int(np.prod(model)):
+    streams = [arg for arg in (a, b) if isinstance(arg, Node) and not context.is_constant(arg)]
+    largest = max(streams, key=lambda stream: int(np.prod(context.shape(stream))))
+    held = context.take(largest)
+    if int(np.prod(held.model)) != int(np.prod(model)):
         raise Refusal(f"two smaller tensors make one of shape {model}; expand one of them first")
-    lead = (
-        Held(lead.value, model, tuple(axis + len(model) - len(lead.model) for axis in lead.axes), lead.before)
-        if (len(lead.model) != len(model))
-        else lead
-    )
-    lead = context.arrange(lead, lead.axes if lead.before is None else range(len(model)), node)
-    parts = [_beside(context, node, part, lead, model) for part in (a, b)]
-    leads = [
-        part if streams[int(np.argmax(sizes))] is not arg else lead for part, arg in zip(parts, (a, b), strict=True)
-    ]
-    return leads[0], leads[1]
+    offset = len(model) - len(held.model)
+    if held.before is not None:
+        held = context.arrange(held, range(len(held.model)), node)
+    lead = Held(held.value, model, tuple(axis + offset for axis in held.axes))
+    first, second = (lead if part is largest else _beside(context, node, part, lead, model) for part in (a, b))
+    return first, second
 
 
 def _beside(context: Context, node: Node, part: object, lead: Held, model: tuple[int, ...]) -> Held:
-    if context.is_constant(part):
+    if not isinstance(part, Node) or context.is_constant(part):
         return _constant_beside(context, node, context.number(part), lead)
-    held = context.take(part)  # type: ignore[arg-type]
+    held = context.take(part)
     offset = len(model) - len(held.model)
     padded = (1,) * offset + held.model
     if held.before is None:
@@ -266,7 +261,7 @@ def _constant_beside(context: Context, node: Node, real: np.ndarray, lead: Held)
     moved = real.transpose(*missing, *lead.axes).reshape([real.shape[axis] for axis in lead.axes])
     if moved.size == 1:
         moved = moved.reshape(1)
-    elif moved.size == moved.shape[-1] == lead.value.shape[-1]:
+    elif moved.shape[-1:] == (moved.size,) == lead.value.shape[-1:]:
         moved = moved.reshape(-1)
     else:
         moved = np.broadcast_to(moved, lead.value.shape)

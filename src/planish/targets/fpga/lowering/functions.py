@@ -119,6 +119,4 @@ def evaluate(context: Context, node: Node, known: dict[fx.Node, torch.Tensor]) -
             values[step] = step.target(*args, **kwargs)  # type: ignore[operator]  # a call
         return values[step]
 
-    for parameter in node.fx.args[1] if node.op == "cast" else ():
-        values[parameter] = context.real[parameter]
     return value(node.fx)

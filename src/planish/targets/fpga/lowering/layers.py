@@ -14,6 +14,7 @@ from planish.targets.fpga.lowering.dyadic import power_of_two
 from planish.targets.fpga.lowering.held import Held
 from planish.targets.fpga.operations.base import Codes, Integers, Value
 from planish.targets.fpga.operations.layout import Repeat, Spread
+from planish.targets.fpga.operations.pointwise import Add, Constant
 from planish.targets.fpga.operations.products import Aggregate, Convolve, Embed, Linear
 from planish.targets.fpga.operations.rows import Pool
 
@@ -48,10 +49,10 @@ def product(context: Context, node: Node) -> Held:
 def _weighted(context: Context, node: Node, held: Held, weight: np.ndarray, bias: np.ndarray | None) -> Held:
     codes, frac = context.codes(weight, "the weight", WEIGHT_BITS)
     frac += held.value.codes.frac
-    codes, offset, frac = _aligned(codes, bias, frac)
+    offset = _at(bias, frac)
     value = blank(context, node, (*held.value.shape[:-1], len(codes)), frac)
     made = emit(context, Linear, (held.value,), value, codes, offset)
-    return Held(made, context.shape(node), held.axes)
+    return Held(_finer(context, node, made, bias, offset), context.shape(node), held.axes)
 
 
 def _aggregated(context: Context, node: Node, matrix: np.ndarray, right: Node) -> Held:
@@ -75,18 +76,23 @@ def _bias(context: Context, node: Node, bias: object) -> np.ndarray | None:
     return None if bias is None else context.number(bias)
 
 
-def _aligned(codes: Integers, bias: np.ndarray | None, frac: int) -> tuple[Integers, Integers | None, int]:
-    """Weight and bias at the fraction bits of the sum.
+def _at(bias: np.ndarray | None, frac: int) -> Integers | None:
+    """A bias at the place of the sums it is added to; None where it is finer, or there is none."""
+    scaled = None if bias is None else np.ldexp(bias, frac)
+    whole = scaled is not None and not (scaled != np.rint(scaled)).any() and np.abs(scaled).max(initial=0) < 2.0**52
+    return scaled.astype(np.int64) if scaled is not None and whole else None
 
-    Raises:
-        Refusal: The bias is finer than what it is added to.
-    """
-    if bias is None:
-        return codes, None, frac
-    scaled = np.ldexp(bias, frac)
-    if (scaled != np.rint(scaled)).any() or np.abs(scaled).max(initial=0) >= 2.0**52:
-        raise Refusal(f"its bias is no integer times 2**{-frac}, the place of the sums it is added to")
-    return codes, scaled.astype(np.int64), frac
+
+def _finer(context: Context, node: Node, made: Value, bias: np.ndarray | None, offset: Integers | None) -> Value:
+    """Sums with a bias that is finer than they are, as a step of its own."""
+    if bias is None or offset is not None:
+        return made
+    codes, frac = context.codes(bias, "its bias")
+    constant = context.value(node, codes.shape, Codes(int(codes.min()), int(codes.max()), frac), "_bias")
+    context.emit(Constant((), constant, codes))
+    finest = max(frac, made.codes.frac)
+    shifts = (finest - made.codes.frac, finest - frac)
+    return emit(context, Add, (made, constant), blank(context, node, made.shape, finest, "_sum"), shifts, (1, 1))
 
 
 def convolution(context: Context, node: Node) -> Held:
@@ -117,11 +123,10 @@ def _convolved(
     groups: int,
 ) -> Held:
     frac += held.value.codes.frac
-    codes, offset, frac = _aligned(codes, bias, frac)
-    model = context.shape(node)
+    offset, model = _at(bias, frac), context.shape(node)
     value = blank(context, node, (*model[2:], model[1]), frac)
     made = emit(context, Convolve, (held.value,), value, codes, offset, stride, padding, dilation, groups)
-    return Held(made, model, held.axes)
+    return Held(_finer(context, node, made, bias, offset), model, held.axes)
 
 
 def transposed(context: Context, node: Node) -> Held:
