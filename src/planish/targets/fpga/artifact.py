@@ -26,13 +26,13 @@ from planish.targets.fpga.blocks.base import Fold
 from planish.targets.fpga.board import Board
 from planish.targets.fpga.design import Design
 from planish.targets.fpga.emit import design as emit
+from planish.targets.fpga.measured import measured
 from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.program import Integers, Program
 from planish.targets.fpga.route import SEEDS, Route, bitstream, route
 from planish.targets.fpga.simulate import Simulation, simulate
 from planish.targets.fpga.synthesize import Progress, Synthesis, synthesize
 from planish.targets.fpga.tools import Limits
-from planish.targets.fpga.utilization import OUTSIDE
 
 NOTE = "fpga.json"
 """Its presence tells a folder from other artifacts."""
@@ -224,7 +224,7 @@ class FpgaArtifact:
         """Simulate it, synthesize it, place and route it.
 
         Args:
-            samples: Random samples that are simulated.
+            samples: Random samples that are simulated, 2 or more.
             seeds: Placements that are tried.
             progress: Told of each step.
 
@@ -232,56 +232,14 @@ class FpgaArtifact:
             ToolError: A tool is missing or failed.
             UserError: The design is larger than the device.
         """
+        if samples < 2:
+            raise DataError(f"the interval is between samples: {samples} is too few", "samples", "samples=16")
         simulated = self.simulate_codes(self.random(samples))
         synthesis = self.synthesize(progress=progress)
         placed = self.route(seeds, progress=progress)
-        clock = min(placed.median, self.board.clock) * 1e6
-        interval = simulated.interval if samples > 1 else float(self.design.interval)
-        details = {"device": self.board.device, "MHz": clock / 1e6, "mode": self.mode, "vectors": samples}
-        rows = [
-            Measurement("interval", interval, "cycles", "simulated", details=details),
-            Measurement("latency", simulated.latency, "cycles", "simulated", details=details),
-            Measurement("latency", simulated.latency / clock, "s", "simulated", subject="chosen", details=details),
-            Measurement("throughput", clock / interval, "samples/s", "simulated", details=details),
-        ]
-        rows += [
-            Measurement("cycles", part.interval, "cycles", "exact", where=part.path, details={"instance": part.name})
-            for part in self.design.parts
-            if part.path
-        ]
-        rows += [
-            Measurement("high water", peak, "beats", "simulated", details={"instance": name})
-            for name, peak in simulated.peaks.items()
-        ]
-        rows += [*self._placed(synthesis.measurements()), *placed.measurements()]
-        rows += [
-            Measurement(
-                "critical path",
-                hop.logic + hop.wires,
-                "ns",
-                "synthesized",
-                where=self._paths.get(hop.where, ""),
-                details={"instance": hop.where, "wires": hop.wires, "place": place},
-            )
-            for place, hop in enumerate(placed.path)
-        ]
-        rows += self.board.chip.power(synthesis.total, clock / 1e6)
-        rows.append(self.board.chip.energy(synthesis.total, clock / 1e6, interval))
+        rows = measured(self.design, self.board, self.mode, simulated, synthesis, placed)
         self.measurements = [row for row in self.measurements if row.source == "modeled"] + rows
         return rows
-
-    @property
-    def _paths(self) -> dict[str, str]:
-        return {part.name: part.path for part in self.design.parts}
-
-    def _placed(self, rows: list[Measurement]) -> list[Measurement]:
-        """Rows by instance, told by the user's module."""
-        return [
-            replace(row, where=self._paths.get(row.where, ""), details={**row.details, "instance": row.where})
-            if row.where != OUTSIDE
-            else row
-            for row in rows
-        ]
 
     # Keeping ---------------------------------------------------------------------------------------------------------
 
