@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -35,10 +36,15 @@ def residual() -> tuple[Program, dict[str, Fold]]:
     return Program((x,), steps, ("flat",)), folds
 
 
+def structure(text: str) -> str:
+    """The text without the parameters of blocks, which have tests of their own."""
+    return re.sub(r"^      \.[A-Z_]+\(.*\),?\n", "", text, flags=re.MULTILINE)
+
+
 def test_top_is_the_golden_one() -> None:
     program, folds = residual()
     made = design(connect(program, folds, {"sum.a": 9}), "A residual")
-    assert made.files["top.sv"] == (GOLDEN / "residual.sv").read_text()
+    assert structure(made.files["top.sv"]) == (GOLDEN / "residual.sv").read_text()
     assert made.files == design(connect(program, folds, {"sum.a": 9}), "A residual").files
 
 

@@ -19,8 +19,6 @@ module top (
   logic [7:0] x_copy_1_data;
   assign x_copy_1_data = x_copy_0_data;
   split #(
-      .WIDTH(8),
-      .OUTPUTS(2)
   ) x_split (
       .clk(clk),
       .rst(rst),
@@ -36,22 +34,6 @@ module top (
   logic block_fc_linear_valid, block_fc_linear_ready;
   logic [29:0] block_fc_linear_data;
   matvec #(
-      .SIMD(2),
-      .PE(3),
-      .IN_WIDTH(4),
-      .IN_SIGNED(1),
-      .BEATS(3),
-      .PASSES(2),
-      .GROUPS(1),
-      .STYLE(2),
-      .WEIGHT_WIDTH(3),
-      .HIGH_WIDTH(3),
-      .SPLIT(6),
-      .WEIGHT_BLOCK(0),
-      .BIAS(1),
-      .OUT_WIDTH(10),
-      .WEIGHTS("memories/block_fc_linear_weights.hex"),
-      .BIASES("memories/block_fc_linear_biases.hex")
   ) block_fc_linear (
       .clk(clk),
       .rst(rst),
@@ -67,20 +49,6 @@ module top (
   logic block_act_requantize_valid, block_act_requantize_ready;
   logic [11:0] block_act_requantize_data;
   requantize #(
-      .LANES(3),
-      .WIDTH(10),
-      .SIGNED(1),
-      .BEATS(2),
-      .FACTOR_WIDTH(0),
-      .CHANNELS(0),
-      .FACTOR(1),
-      .SHIFT(2),
-      .EVEN(1),
-      .UP(0),
-      .OUT_WIDTH(4),
-      .LOW(-8),
-      .HIGH(7),
-      .DSP(1)
   ) block_act_requantize (
       .clk(clk),
       .rst(rst),
@@ -95,10 +63,6 @@ module top (
   logic x_copy_1_by_3_valid, x_copy_1_by_3_ready;
   logic [11:0] x_copy_1_by_3_data;
   lanes #(
-      .WIDTH(4),
-      .ROW(5),
-      .LANES_IN(2),
-      .LANES_OUT(3)
   ) x_copy_1_lanes (
       .clk(clk),
       .rst(rst),
@@ -113,8 +77,6 @@ module top (
   logic block_add_a_kept_valid, block_add_a_kept_ready;
   logic [11:0] block_add_a_kept_data;
   fifo #(
-      .WIDTH(12),
-      .DEPTH(9)
   ) block_add_a_fifo (
       .clk(clk),
       .rst(rst),
@@ -130,22 +92,6 @@ module top (
   logic block_add_valid, block_add_ready;
   logic [14:0] block_add_data;
   add #(
-      .LANES(3),
-      .OUT_WIDTH(5),
-      .A_LANES(3),
-      .A_WIDTH(4),
-      .A_SIGNED(1),
-      .A_SHIFT(0),
-      .A_MINUS(0),
-      .A_BEATS(1),
-      .A_TIMES(1),
-      .B_LANES(3),
-      .B_WIDTH(4),
-      .B_SIGNED(1),
-      .B_SHIFT(0),
-      .B_MINUS(0),
-      .B_BEATS(1),
-      .B_TIMES(1)
   ) block_add (
       .clk(clk),
       .rst(rst),
@@ -163,10 +109,6 @@ module top (
   logic block_add_by_1_valid, block_add_by_1_ready;
   logic [4:0] block_add_by_1_data;
   lanes #(
-      .WIDTH(5),
-      .ROW(5),
-      .LANES_IN(3),
-      .LANES_OUT(1)
   ) block_add_lanes (
       .clk(clk),
       .rst(rst),
