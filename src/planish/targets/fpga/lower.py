@@ -75,6 +75,8 @@ def _try(context: Context, node: Node) -> None:
 
 
 def _is_batched(graph: Graph, node: Node) -> bool:
+    if not isinstance(node.value, Tensor):
+        return False
     shape = node.value.shape
     return len(shape) > 1 and (not isinstance(shape[0], int) or shape[0] == 1)
 

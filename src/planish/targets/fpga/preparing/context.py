@@ -40,8 +40,7 @@ class Preparation:
         states: What is known of each step.
         leaves: The fixed-point steps that a function's numbers come from.
         wishes: Bits of each cast whose format is still to be found.
-        biases: The layer of each bias that is to be rounded to the place of its sums, and the sums' own fraction bits.
-        small: The square that is added so that a number is not divided by zero, by the name of the addition.
+        small: The sum of squares that a small number is added to before a root divides, by the name of the addition.
         refused: Steps that have no integer form.
     """
 
