@@ -78,6 +78,24 @@ def test_it_is_kept_whole(artifact: FpgaArtifact, tmp_path: Path) -> None:
     assert [each.name for each in (tmp_path / "mine").iterdir()] == ["notes.txt"]
 
 
+def test_a_disk_that_refuses_leaves_what_was_there(
+    artifact: FpgaArtifact, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = artifact.save(tmp_path / "out")
+    rename = Path.rename
+
+    def refuse(path: Path, to: Path) -> Path:
+        if path.name == ".out.draft":
+            raise OSError(28, "No space left on device")
+        return rename(path, to)
+
+    monkeypatch.setattr(Path, "rename", refuse)
+    with pytest.raises(UserError, match="No space left"):
+        artifact.save(tmp_path / "out")
+    assert load(folder).design.files == artifact.design.files
+    assert [each.name for each in tmp_path.iterdir()] == ["out"]
+
+
 def test_a_damaged_folder_is_refused(artifact: FpgaArtifact, tmp_path: Path) -> None:
     folder = artifact.save(tmp_path / "out")
     note = json.loads((folder / NOTE).read_text())

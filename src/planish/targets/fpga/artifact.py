@@ -249,7 +249,9 @@ class FpgaArtifact:
         Raises:
             UserError: The disk refused, or the folder is something else; what it held is still there.
         """
-        target, draft = Path(folder), Path(f"{os.fspath(folder).rstrip(os.sep)}.draft")
+        target = Path(folder)
+        place = target.resolve()
+        draft, before = (place.with_name(f".{place.name}.{kind}") for kind in ("draft", "before"))
         if target.exists() and not (target / NOTE).exists() and any(target.iterdir()):
             raise UserError(
                 "the folder is not an artifact for an FPGA, and is not overwritten", str(target), "another folder"
@@ -274,14 +276,18 @@ class FpgaArtifact:
             for kept in ("synthesis", "route"):
                 if (self._work / kept).exists():
                     shutil.copytree(self._work / kept, draft / kept)
-            shutil.rmtree(target, ignore_errors=True)
+            if target.exists():
+                target.rename(before)
             draft.rename(target)
         except OSError as error:
+            if before.exists() and not target.exists():
+                before.rename(target)
             raise UserError(
                 f"cannot save the artifact: {error.strerror}", str(target), "free space, or another folder"
             ) from error
         finally:
-            shutil.rmtree(draft, ignore_errors=True)
+            for left in (draft, before):
+                shutil.rmtree(left, ignore_errors=True)
         self.path = target
         return target
 
