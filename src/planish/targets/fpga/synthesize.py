@@ -15,6 +15,8 @@ from pathlib import Path
 from planish.errors import UserError
 from planish.record import Measurement
 from planish.targets.fpga import tools
+from planish.targets.fpga.carries import trim
+from planish.targets.fpga.registers import absorb
 from planish.targets.fpga.stage import digest, stage
 from planish.targets.fpga.tools import Limits
 from planish.targets.fpga.utilization import Utilization, count, total
@@ -120,12 +122,16 @@ def synthesize(
 
     def make(draft: Path) -> None:
         _yosys(design, draft, commands, limits, progress)
-        netlist = json.loads((draft / "netlist.json").read_text())["modules"][top]
-        pins = sum(len(port["bits"]) for port in netlist["ports"].values())
-        instances = {name: asdict(each) for name, each in count(netlist).items()}
+        netlist = json.loads((draft / "netlist.json").read_text())
+        module = netlist["modules"][top]
+        absorb(module)
+        trim(netlist)
+        (draft / "netlist.json").write_text(json.dumps(netlist))
+        pins = sum(len(port["bits"]) for port in module["ports"].values())
+        instances = {name: asdict(each) for name, each in count(module).items()}
         (draft / "utilization.json").write_text(json.dumps({"pins": pins, "instances": instances}, indent=1))
 
-    return Synthesis.load(stage(folder, _key(design, commands), make))
+    return Synthesis.load(stage(folder, _key(design, [*commands, [absorb.__name__, trim.__name__]]), make))
 
 
 def ultrascale(

@@ -19,7 +19,8 @@ class LinearBlock(Block):
     def folds(self, operation: Operation, inputs: tuple[Value, ...]) -> list[Fold]:
         weight = cast(Linear, operation).weight
         product = inputs[0].codes.bits + int(np.abs(weight).max(initial=1)).bit_length() + 1
-        return [Fold(simd, pe) for simd, pe in folds(*weight.shape, product, operation.output.codes.bits)]
+        rows, columns = weight.shape
+        return [Fold(simd, pe) for simd, pe in folds(rows, columns, product, operation.output.codes.bits)]
 
     @override
     def instance(self, operation: Operation, inputs: tuple[Value, ...], fold: Fold) -> Instance:

@@ -54,7 +54,7 @@ class RequantizeBlock(Block):
             lanes_in=(lanes,),
             lanes_out=lanes,
             interval=x.size // x.row * beats,
-            latency=2 + 3 * (width > 0) + 2 * (width > 0 and channels),
+            latency=3 + 3 * (width > 0) + 2 * (width > 0 and channels),
         )
 
 

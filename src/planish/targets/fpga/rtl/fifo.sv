@@ -20,6 +20,7 @@ module fifo #(
 );
   localparam int Bits = DEPTH > 2 ? $clog2(DEPTH) : 1;
 
+  (* no_rw_check *)  // a beat is read after the cycle in which it is written
   logic [WIDTH-1:0] memory[2**Bits];
   logic [Bits-1:0] write_at, read_at;
   logic [Bits:0] count;  // in the memory, not counting what has been read ahead of its taker

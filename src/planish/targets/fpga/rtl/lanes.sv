@@ -55,10 +55,21 @@ module lanes #(
     logic [PieceBits-1:0] place;
     logic [CountBits-1:0] left;  // pieces of the beat after this one
     logic last_of_row, last;
-    assign last_of_row = place == PieceBits'(Pieces - 1);
-    assign last        = left == '0 || last_of_row;
-    assign in_ready    = !piece_valid || (piece_ready && last);
-    assign piece       = held[Bits-1:0];
+    assign in_ready = !piece_valid || (piece_ready && last);
+    assign piece    = held[Bits-1:0];
+
+    // What is to be known in the next cycle is found out in this one.
+    logic [PieceBits-1:0] next_place;
+    logic [CountBits-1:0] next_left;
+    always_comb begin
+      next_place = place;
+      next_left  = left;
+      if (piece_valid && piece_ready) begin
+        next_place = last_of_row ? '0 : place + 1'b1;
+        next_left  = left - 1'b1;
+      end
+      if (in_ready) next_left = CountBits'(Count - 1);
+    end
     always_ff @(posedge clk) begin
       if (in_ready) held <= in_data;
       else if (piece_ready) held <= held >> Bits;
@@ -66,14 +77,14 @@ module lanes #(
         piece_valid <= 1'b0;
         place       <= '0;
         left        <= '0;
+        last        <= 1'b0;
+        last_of_row <= Pieces == 1;
       end else begin
-        if (piece_valid && piece_ready) place <= last_of_row ? '0 : place + 1'b1;
-        if (in_ready) begin
-          piece_valid <= in_valid;
-          left        <= CountBits'(Count - 1);
-        end else if (piece_ready) begin
-          left <= left - 1'b1;
-        end
+        if (in_ready) piece_valid <= in_valid;
+        place       <= next_place;
+        left        <= next_left;
+        last        <= next_left == '0 || next_place == PieceBits'(Pieces - 1);
+        last_of_row <= next_place == PieceBits'(Pieces - 1);
       end
     end
   end

@@ -64,29 +64,38 @@ module matvec #(
   localparam int Slots = Queue ? (Direct + 3 + BEATS - 1) / BEATS : 1;  // results begun and not yet taken
   localparam int SlotBits = $clog2(Slots + 1);
 
-  // What is done in this cycle.
-  logic have, step, last_beat, last_pass;
-  logic [ BeatBits-1:0] beat;
-  logic [ PassBits-1:0] pass;
+  // What is done in this cycle; what is asked of the next one is found out before it.
+  logic have, step, last_beat, last_pass, room;
+  logic [ BeatBits-1:0] beat, next_beat;
+  logic [ PassBits-1:0] pass, next_pass;
   logic [DepthBits-1:0] address;
-  logic [ SlotBits-1:0] slots;
-  assign last_beat = beat == BeatBits'(BEATS - 1);
-  assign last_pass = pass == PassBits'(PASSES - 1);
-  assign step      = have && !(last_beat && slots == '0);
+  logic [ SlotBits-1:0] slots, next_slots;
+  assign step = have && (!last_beat || room);
 
+  always_comb begin
+    next_beat  = beat;
+    next_pass  = pass;
+    next_slots = slots - SlotBits'(step && last_beat) + SlotBits'(out_valid && out_ready);
+    if (step) next_beat = last_beat ? '0 : beat + 1'b1;
+    if (step && last_beat) next_pass = last_pass ? '0 : pass + 1'b1;
+  end
   always_ff @(posedge clk) begin
     if (rst) begin
-      beat    <= '0;
-      pass    <= '0;
-      address <= '0;
-      slots   <= SlotBits'(Slots);
+      beat      <= '0;
+      pass      <= '0;
+      address   <= '0;
+      slots     <= SlotBits'(Slots);
+      last_beat <= BEATS == 1;
+      last_pass <= PASSES == 1;
+      room      <= 1'b1;
     end else begin
-      if (step) begin
-        beat    <= last_beat ? '0 : beat + 1'b1;
-        address <= address == DepthBits'(Depth - 1) ? '0 : address + 1'b1;
-        if (last_beat) pass <= last_pass ? '0 : pass + 1'b1;
-      end
-      slots <= slots - SlotBits'(step && last_beat) + SlotBits'(out_valid && out_ready);
+      beat      <= next_beat;
+      pass      <= next_pass;
+      slots     <= next_slots;
+      last_beat <= next_beat == BeatBits'(BEATS - 1);
+      last_pass <= next_pass == PassBits'(PASSES - 1);
+      room      <= next_slots != '0;
+      if (step) address <= address == DepthBits'(Depth - 1) ? '0 : address + 1'b1;
     end
   end
 
@@ -95,9 +104,10 @@ module matvec #(
   always_ff @(posedge clk) x <= x_found;
   if (PASSES == 1) begin : g_straight
     assign have     = in_valid;
-    assign in_ready = !(last_beat && slots == '0);
+    assign in_ready = !last_beat || room;
     always_ff @(posedge clk) x_found <= in_data;
   end else begin : g_buffer
+    (* no_rw_check *)  // one half is read while the other one is written
     logic [SIMD*IN_WIDTH-1:0] buffer[2**(BeatBits+1)];
     logic write_half, read_half, put, filled, emptied;
     logic [BeatBits-1:0] write_beat;
@@ -250,12 +260,12 @@ module matvec #(
   end
 
   if (Queue) begin : g_queue
-    logic room;
+    logic always_ready;  // room was kept when the result was begun
     fifo #(.WIDTH(PE * OUT_WIDTH), .DEPTH(Slots)) queue (
-        .clk, .rst, .in_valid(done), .in_ready(room), .in_data(results), .out_valid, .out_ready, .out_data
+        .clk, .rst, .in_valid(done), .in_ready(always_ready), .in_data(results), .out_valid, .out_ready, .out_data
     );
     logic unused;
-    assign unused = room;
+    assign unused = always_ready;
   end else begin : g_register
     logic kept;
     always_ff @(posedge clk) kept <= !rst && out_valid && !out_ready;

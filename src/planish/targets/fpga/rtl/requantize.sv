@@ -15,7 +15,7 @@
 //              DSP               1: multiply in DSP blocks
 // Ports        in   LANES * WIDTH
 //              out  LANES * OUT_WIDTH
-// Latency      2 cycles, 3 more with a multiplier, 2 more with one for each channel
+// Latency      3 cycles, 3 more with a multiplier, 2 more with one for each channel
 // Interval     1 cycle a beat
 module requantize #(
     parameter int LANES        = 1,
@@ -46,16 +46,20 @@ module requantize #(
   localparam int Product = WIDTH + FACTOR_WIDTH;
   localparam int Latency = FACTOR_WIDTH == 0 ? 2 : CHANNELS ? 7 : 5;
 
-  logic step;
-  assign step     = !out_valid || out_ready;
+  // The pipeline moves if what is at its end can go to the register behind it.
+  logic step, ready;
+  logic [LANES*OUT_WIDTH-1:0] results;
+  logic [Latency:1] valid;
+  assign step     = !valid[Latency] || ready;
   assign in_ready = step;
 
-  logic [Latency:1] valid;
   always_ff @(posedge clk) begin
     if (rst) valid <= '0;
     else if (step) valid <= {valid[Latency-1:1], in_valid};
   end
-  assign out_valid = valid[Latency];
+  skid #(.WIDTH(LANES * OUT_WIDTH)) last (
+      .clk, .rst, .in_valid(valid[Latency]), .in_ready(ready), .in_data(results), .out_valid, .out_ready, .out_data
+  );
 
   logic [LANES*Product-1:0] products;
   if (FACTOR_WIDTH == 0) begin : g_as_it_is
@@ -94,6 +98,6 @@ module requantize #(
     round_clamp #(
         .WIDTH(Product), .SIGNED(SIGNED), .SHIFT(SHIFT), .EVEN(EVEN), .UP(UP),
         .OUT_WIDTH(OUT_WIDTH), .LOW(LOW), .HIGH(HIGH)
-    ) lane (.clk, .ce(step), .x(products[i*Product+:Product]), .y(out_data[i*OUT_WIDTH+:OUT_WIDTH]));
+    ) lane (.clk, .ce(step), .x(products[i*Product+:Product]), .y(results[i*OUT_WIDTH+:OUT_WIDTH]));
   end
 endmodule

@@ -127,6 +127,7 @@ module window #(
   end
 
   // The ring of slices.
+  (* no_rw_check *)  // a slice is read after it is written
   logic [WIDTH-1:0] memory[Ring];
   logic [AddressBits-1:0] write_address;
   logic [LineBits-1:0] stored, freed, needed;
