@@ -58,8 +58,9 @@ def blocks(width: int, depth: int) -> int:
 
 def ram(width: int, depth: int) -> tuple[int, int]:
     """Distributed memories (16 words of 4 bits), or else block memories, of one that is written: as yosys chooses."""
-    cells, needed = -(-width // 4) * -(-depth // 16), blocks(width, depth)
-    return (cells, 0) if 4 * cells < 128 * needed else (0, needed)
+    banks, needed = -(-depth // 16), blocks(width, depth)
+    cells = -(-width // 4) * banks
+    return (cells, 0) if 4 * cells + width * (banks - 1) / 8 < 128 * needed else (0, needed)
 
 
 def muxes(width: int, depth: int) -> int:
@@ -70,9 +71,14 @@ def muxes(width: int, depth: int) -> int:
 
 
 def replay(bits: int, beats: int, times: int) -> tuple[int, int, int, int]:
-    """Registers, choices, distributed and block memories of rtl/replay.sv."""
+    """Registers, choices, LUT4 of memories and block memories of rtl/replay.sv."""
     if times == 1:
         return 0, 0, 0, 0
-    cells, needed = ram(bits, 1 << counter(beats))
+    _, needed = ram(bits, 1 << counter(beats))
     registers = 2 * bits + counter(beats) + counter(times) + 2
-    return registers - bits * (needed > 0), bits + counter(beats) + counter(times), cells, needed
+    return (
+        registers - bits * (needed > 0),
+        bits + counter(beats) + counter(times),
+        muxes(bits, 1 << counter(beats)),
+        needed,
+    )

@@ -57,7 +57,8 @@ def matmul(p: Parameters) -> Counted:
     simd, pe, a, b, made = p["SIMD"], p["PE"], p["A_WIDTH"], p["B_WIDTH"], p["OUT_WIDTH"]
     steps, tiles = -(-p["K"] // simd), -(-p["N"] // pe)
     banks, lanes = (pe, simd) if p["TRANSPOSED"] else (simd, pe)
-    cells, blocks = parts.ram(lanes * b, 2 << parts.counter(steps * tiles))
+    words_of_bank = lanes * b, 2 << parts.counter(steps * tiles)
+    _, blocks = parts.ram(*words_of_bank)
     again = parts.replay(simd * a, steps, tiles)
     registers, adders, dsp = (simd * pe * x for x in parts.mult(a, b, p["DSP"]))
     tree = parts.tree(simd, a + b)
@@ -74,7 +75,7 @@ def matmul(p: Parameters) -> Counted:
         control,
         words + simd * a + again[0],
         again[1],
-        banks * cells + again[2],
+        banks * parts.muxes(*words_of_bank) + again[2],
         registers,
         adders,
         pe * (tree[0] + made),
@@ -87,7 +88,7 @@ def aggregate(p: Parameters) -> Counted:
     """Of rtl/aggregate.sv."""
     lanes, width, weight, made = p["LANES"], p["WIDTH"], p["WEIGHT"], p["OUT_WIDTH"]
     address = parts.counter(p["NODES"] * p["BEATS"])
-    cells, blocks = parts.ram(lanes * width, 2 << address)
+    _, blocks = parts.ram(lanes * width, 2 << address)
     registers, adders, dsp = (lanes * x for x in parts.mult(width, weight, p["DSP"]))
     entry = weight + p["SOURCE"]
     listed = p["EDGES"] * entry >= 2048
@@ -104,7 +105,7 @@ def aggregate(p: Parameters) -> Counted:
         control,
         entry + 3 * weight,
         lanes * width * (2 - (blocks > 0)),
-        cells,
+        parts.muxes(lanes * width, 2 << address),
         lists,
         registers,
         adders,

@@ -45,7 +45,7 @@ def lookup(p: Parameters) -> Counted:
 
 
 def _two(p: Parameters) -> tuple[list[int], int]:
-    """Registers, choices and distributed memories, and block memories, of both `replay` of a block."""
+    """Registers, choices and LUT4 of memories, and block memories, of both `replay` of a block."""
     found = [
         parts.replay(p[f"{port}_LANES"] * p[f"{port}_WIDTH"], p[f"{port}_BEATS"], p[f"{port}_TIMES"]) for port in "AB"
     ]
@@ -55,16 +55,16 @@ def _two(p: Parameters) -> tuple[list[int], int]:
 
 def add(p: Parameters) -> Counted:
     """Of rtl/add.sv."""
-    (registers, choices, cells), blocks = _two(p)
+    (registers, choices, memory), blocks = _two(p)
     sums = p["LANES"] * p["OUT_WIDTH"]
-    return (1.0, sums, registers, choices, cells, sums * (p["A_MINUS"] + p["B_MINUS"])), 0, blocks
+    return (1.0, sums, registers, choices, memory, sums * (p["A_MINUS"] + p["B_MINUS"])), 0, blocks
 
 
 def multiply(p: Parameters) -> Counted:
     """Of rtl/multiply.sv."""
-    (registers, choices, cells), blocks = _two(p)
+    (registers, choices, memory), blocks = _two(p)
     made, adders, dsp = (p["LANES"] * x for x in parts.mult(p["A_WIDTH"], p["B_WIDTH"], p["DSP"]))
-    return (1.0, registers, choices, cells, made, adders), dsp, blocks
+    return (1.0, registers, choices, memory, made, adders), dsp, blocks
 
 
 def reduce(p: Parameters) -> Counted:
@@ -80,10 +80,11 @@ def reduce(p: Parameters) -> Counted:
 def permute(p: Parameters) -> Counted:
     """Of rtl/permute.sv."""
     address = parts.counter(p["BEATS"])
-    cells, blocks = parts.ram(p["BITS"], 2 << address)
+    _, blocks = parts.ram(p["BITS"], 2 << address)
+    memory = parts.muxes(p["BITS"], 2 << address)
     levels = sum(p[f"COUNT{level}"] > 1 for level in range(6))
     counters = sum(parts.counter(p[f"COUNT{level}"]) for level in range(6) if p[f"COUNT{level}"] > 1)
-    return (1.0, address, counters, levels * address, p["BITS"] * (2 - (blocks > 0)), cells), 0, blocks
+    return (1.0, address, counters, levels * address, p["BITS"] * (2 - (blocks > 0)), memory), 0, blocks
 
 
 def embed(p: Parameters) -> Counted:
@@ -104,9 +105,10 @@ def constant(p: Parameters) -> Counted:
 
 def fifo(p: Parameters) -> Counted:
     """Of rtl/fifo.sv."""
-    cells, blocks = parts.ram(p["WIDTH"], 1 << parts.counter(max(p["DEPTH"], 2)))
+    depth = 1 << parts.counter(max(p["DEPTH"], 2))
+    _, blocks = parts.ram(p["WIDTH"], depth)
     registers = p["WIDTH"] * (1 + (p["DEPTH"] > 64) - (blocks > 0))
-    return (1.0, parts.counter(p["DEPTH"]), registers, cells), 0, blocks
+    return (1.0, parts.counter(p["DEPTH"]), registers, parts.muxes(p["WIDTH"], depth)), 0, blocks
 
 
 def lanes(p: Parameters) -> Counted:
@@ -140,11 +142,11 @@ def upsample(p: Parameters) -> Counted:
     """Of rtl/upsample.sv: a `replay` for each axis."""
     inner = p["BEATS"], p["SIZE_2"] * p["BEATS"], p["SIZE_1"] * p["SIZE_2"] * p["BEATS"]
     found = [parts.replay(p["WIDTH"], beats, p[f"TIMES_{2 - axis}"]) for axis, beats in enumerate(inner)]
-    registers, choices, cells, blocks = (sum(each) for each in zip(*found, strict=True))
-    return (1.0, registers, choices, cells), 0, blocks
+    registers, choices, memory, blocks = (sum(each) for each in zip(*found, strict=True))
+    return (1.0, registers, choices, memory), 0, blocks
 
 
 def replay(p: Parameters) -> Counted:
     """Of rtl/replay.sv."""
-    registers, choices, cells, blocks = parts.replay(p["BITS"], p["BEATS"], p["TIMES"])
-    return (float(p["TIMES"] > 1), registers, choices, cells), 0, blocks
+    registers, choices, memory, blocks = parts.replay(p["BITS"], p["BEATS"], p["TIMES"])
+    return (float(p["TIMES"] > 1), registers, choices, memory), 0, blocks

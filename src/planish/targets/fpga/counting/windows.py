@@ -12,13 +12,13 @@ def _window(p: Parameters, width: int, beats: int) -> Counted:
     line = p["SIZE_1"] * p["SIZE_2"] * p["GROUPS"] * beats
     ring = p["LINES"] * line
     address = parts.counter(ring)
-    cells, blocks = parts.ram(width, 1 << address)
+    _, blocks = parts.ram(width, 1 << address)
     counts = [p[f"{name}_{axis}"] for name in ("COUNT", "KERNEL") for axis in range(3)] + [p["GROUPS"], beats]
     loops = sum(parts.counter(count) for count in counts if count > 1)
     padded = sum(p[f"BEFORE_{axis}"] > 0 for axis in range(3))
     control = loops + parts.counter(line) + parts.counter(p["LINES"] + 1)
     moved = address * (2 + sum(count > 1 for count in counts))
-    return (control, moved, padded * 8.0, width * (2 - 2 * (blocks > 0)), cells), 0, blocks
+    return (control, moved, padded * 8.0, width * (2 - 2 * (blocks > 0)), parts.muxes(width, 1 << address)), 0, blocks
 
 
 def convolve(p: Parameters) -> Counted:
