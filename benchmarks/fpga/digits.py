@@ -42,7 +42,7 @@ BARS = {  # at most, but for the last two
     "fmax": 150,
     "accuracy": 0.945,
 }
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2)  # placed at once on two cores
 
 
 def main() -> None:
