@@ -23,7 +23,7 @@ FILE = Path(__file__).with_name("syntheses.json")
 
 
 def cost(instance: Instance) -> Utilization:
-    """What a block takes; tables are LUT4-equivalents. A block that was never synthesized is guessed from its wires."""
+    """What a block takes; tables are LUT4-equivalents. A block that was never synthesized is guessed by its lanes."""
     if instance.module not in _prices():
         return _guess(instance)
     return predict(instance.module, {**instance.parameters, **toggles(instance)})
@@ -40,12 +40,17 @@ def predict(module: str, parameters: Parameters) -> Utilization:
 
 
 def _guess(instance: Instance) -> Utilization:
-    """A rule of thumb: something for each lane, and the memories."""
-    sizes = [memory.words.size * memory.bits for memory in instance.memories.values()]
+    """A rule of thumb: something for each lane, each product in tables, and the memories."""
+    at, sizes = instance.parameters, [memory.words.size * memory.bits for memory in instance.memories.values()]
     lanes = sum(instance.lanes_in) + instance.lanes_out
-    tables = sum(bits // 16 for bits in sizes if bits <= 2048)
-    bram = sum(-(-bits // 18432) for bits in sizes if bits > 2048)
-    return Utilization(lut4=40 + 20 * lanes + tables, ff=60 + 24 * lanes, bram=bram)
+    lut = 40 + 20 * lanes + sum(bits // 16 for bits in sizes if bits <= 2048)
+    dsp, bram = 0, sum(-(-bits // 18432) for bits in sizes if bits > 2048)
+    if instance.module in COUNTERS:
+        _, dsp, bram = COUNTERS[instance.module](at)
+    if not dsp:
+        bits = at.get("A_WIDTH", at.get("IN_WIDTH", 0)) * at.get("B_WIDTH", at.get("WEIGHT_WIDTH", 0))
+        lut += at.get("SIMD", 1) * at.get("PE", at.get("LANES", 1)) * bits
+    return Utilization(lut4=lut, ff=60 + 24 * lanes, dsp=dsp, bram=bram)
 
 
 def toggles(instance: Instance) -> dict[str, int]:
