@@ -124,7 +124,6 @@ def test_unrolled_it_takes_a_sample_each_cycle(verilator: None, tmp_path: Path) 
     artifact = Fpga(mode="unroll").build(mlp_graph((5, 4, 3)))
     found = artifact.simulate_codes(artifact.random(200))
     assert found.interval == 1
-    assert not found.warnings, found.warnings
     artifact.simulate_codes(artifact.random(200), stall=30)
     x = torch.randn(3, 5)
     assert torch.equal(load(artifact.save(tmp_path / "out"))(x), artifact(x))

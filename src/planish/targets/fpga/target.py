@@ -110,10 +110,15 @@ class Fpga:
         return {kind: min(given.get(kind, int(have[kind] * full)), have[kind]) for kind, full in _FULL.items()}
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
-        """What of the graph has no integer form; empty for a graph in fixed point, and for what `Prepare` takes."""
+        """What of the graph has no integer form, or cannot be unrolled; nothing of a graph that `Prepare` takes."""
         if graph.branches:
             return [Unsupported("", "cond", "hardware has no branches: the model chooses what to compute")]
-        return Prepare().unsupported(graph) if unsupported(graph) else []
+        found = Prepare().unsupported(graph) if unsupported(graph) else []
+        if found or self.mode == "stream":
+            return found
+        from planish.targets.fpga.unrolled.unroll import unsupported as too_large
+
+        return [Unsupported(where, "unroll", reason) for where, reason in too_large(self._draft(graph))]
 
     def estimate(self, graph: Graph) -> list[Measurement]:
         """Modeled cells and cycles, in total and by module, without building it.
@@ -122,8 +127,8 @@ class Fpga:
             GraphError: A step has no integer form.
             UserError: It does not fit; says by how much.
         """
-        program = lower(graph if not unsupported(graph) else Prepare().draft(graph))
-        return self._modeled(program, self._fold(program))
+        program = self._draft(graph)
+        return self._unrolled(program) if self.mode == "unroll" else self._modeled(program, self._fold(program))
 
     def build(
         self,
@@ -153,9 +158,9 @@ class Fpga:
         tell(0, _STEPS, "lowering to integers")
         program = lower(graph if not unsupported(graph) else Prepare()(graph, data))
         if self.mode == "unroll":
-            artifact = FpgaArtifact(program, self.board, "unroll", title=self.name)
             tell(1, _STEPS, "sharing adders")
-            artifact.measurements = [Measurement("interval", artifact.design.interval, "cycles", "modeled")]
+            artifact = FpgaArtifact(program, self.board, "unroll", title=self.name)
+            artifact.measurements = self._unrolled(program)
         else:
             tell(1, _STEPS, "choosing folds")
             folding = self._fold(program)
@@ -171,6 +176,10 @@ class Fpga:
         tell(_STEPS, _STEPS, "built")
         return artifact
 
+    def _draft(self, graph: Graph) -> Program:
+        """The program, values aside."""
+        return lower(Prepare().draft(graph) if unsupported(graph) else graph)
+
     def _fold(self, program: Program) -> Folding:
         return choose(program, self.limits, estimate, self.interval, self.blocks)
 
@@ -182,6 +191,24 @@ class Fpga:
         netlist = connect(program, folding.folds, bounds, self.blocks)
         codes = FpgaArtifact(program, self.board).random(_TRIED)
         return needed(netlist, bounds, simulate(design(netlist), codes, pace=folding.interval).peaks)
+
+    def _unrolled(self, program: Program) -> list[Measurement]:
+        """What is known of a circuit before synthesis: its carry chains are counted, its tables are not."""
+        from planish.targets.fpga.unrolled.circuit import Sum
+        from planish.targets.fpga.unrolled.pipeline import pipeline
+        from planish.targets.fpga.unrolled.unroll import unroll
+
+        circuit = unroll(program)
+        cut = pipeline(circuit, 1e3 / self.board.clock)
+        details = {"device": self.device, "MHz": self.board.clock, "mode": self.mode}
+        figures = {
+            "interval": (1, "cycles"),
+            "stages": (cut.stages, "cycles"),
+            "throughput": (self.board.clock * 1e6, "samples/s"),
+            "carry": (sum(node.width for node in circuit.nodes if isinstance(node, Sum)), "LUT4"),
+            "ff": (cut.registers, "FF"),
+        }
+        return [Measurement(name, value, unit, "modeled", details=details) for name, (value, unit) in figures.items()]
 
     def _modeled(self, program: Program, folding: Folding) -> list[Measurement]:
         """What the cost model says: in total with what connects the blocks, and by module."""
