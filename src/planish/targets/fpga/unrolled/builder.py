@@ -75,6 +75,7 @@ class Builder:
         self, words: Sequence[Word], rows: Sequence[Row], constants: Sequence[int], names: Sequence[str]
     ) -> list[Word]:
         """Sums of shifted words and constants, one for each row, sharing what they have in common."""
+        bounds = [_bounds(words, row, constant) for row, constant in zip(rows, constants, strict=True)]
         pairs, rows, intervals = share(rows, [(word.low, word.high) for word in words])
         known = list(words)
         notes = list(names)
@@ -83,7 +84,8 @@ class Builder:
             note = _named(pair, notes[pair.first], notes[pair.second])
             notes.append(note if len(note) < NOTE else f"p{len(notes)}")
             known.append(self.pair(first, second, pair, *intervals[len(known)], note))
-        return [self._row(known, row, constant) for row, constant in zip(rows, constants, strict=True)]
+        sums = zip(rows, constants, bounds, strict=True)
+        return [self._row(known, row, constant, *ends) for row, constant, ends in sums]
 
     def shifted(self, word: Word, shift: int, rounding: str, low: int, high: int) -> Word:
         """`clamp(round(word * 2**-shift), low, high)`, where half a step was added to the word unless it is floored."""
@@ -115,23 +117,27 @@ class Builder:
         coded = tuple(entry & (1 << wide) - 1 for entry in entries)
         return Word(self.put(Table(self.layer, wide, f"table of {len(table)} entries", word.bits, coded)), low, high)
 
-    def _row(self, known: Sequence[Word], row: Row, constant: int) -> Word:
+    def _row(self, known: Sequence[Word], row: Row, constant: int, low: int, high: int) -> Word:
         if constant == 0 and len(row) == 1:
             (((shift, number), sign),) = row.items()
             if sign > 0:
                 word = known[number]
                 return Word((ZERO,) * shift + word.bits, word.low << shift, word.high << shift)
-        ends = [
-            sorted((sign * known[number].low << shift, sign * known[number].high << shift))
-            for (shift, number), sign in row.items()
-        ]
-        low, high = constant + sum(end[0] for end in ends), constant + sum(end[1] for end in ends)
         size = width(low, high)
         columns = Columns(size, self.add, self.ready)
         columns.constant(constant)
         for (shift, number), sign in row.items():
             columns.add(known[number].bits, shift, sign, signed=known[number].signed)
         return Word(columns.total(), low, high)
+
+
+def _bounds(words: Sequence[Word], row: Row, constant: int) -> tuple[int, int]:
+    """What a row may be: each word counts once, however many terms it has."""
+    weights: dict[int, int] = {}
+    for (shift, number), sign in row.items():
+        weights[number] = weights.get(number, 0) + sign * (1 << shift)
+    ends = [sorted((weight * words[n].low, weight * words[n].high)) for n, weight in weights.items()]
+    return constant + sum(low for low, _ in ends), constant + sum(high for _, high in ends)
 
 
 def _extended(word: Word, size: int) -> tuple[Bit, ...]:
