@@ -26,7 +26,8 @@ def cost(instance: Instance) -> Utilization:
     """What a block takes; tables are LUT4-equivalents. A block that was never synthesized is guessed by its lanes."""
     if instance.module not in _prices():
         return _guess(instance)
-    return predict(instance.module, {**instance.parameters, **toggles(instance)})
+    more = toggles(instance)
+    return predict(instance.module, {**instance.parameters, **more} if more else instance.parameters)
 
 
 def predict(module: str, parameters: Parameters) -> Utilization:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 Parameters = Mapping[str, int]
 Features = tuple[float, ...]
@@ -15,6 +16,7 @@ def counter(size: int) -> int:
     return (size - 1).bit_length() or 1
 
 
+@cache
 def mult(a: int, b: int, dsp: int) -> tuple[int, int, int]:
     """Registers, adder bits and DSP blocks of rtl/mult.sv."""
     if dsp and a <= 18 and b <= 18:
@@ -34,6 +36,7 @@ def _tiles(bits: int) -> int:
     return 1 if bits <= 18 else -(-(bits - 1) // 17)
 
 
+@cache
 def tree(lanes: int, width: int, most: int = 64) -> tuple[int, int]:
     """Registers and adder bits of rtl/dot_tree.sv and rtl/tree.sv."""
     registers = adders = level = 0
@@ -51,11 +54,13 @@ def rom(width: int, depth: int) -> int:
     return width * -(-depth // 16) if depth > 1 else 0
 
 
+@cache
 def blocks(width: int, depth: int) -> int:
     """Block memories of so many words."""
     return min(-(-width // w) * -(-depth // d) for w, d in ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192)))
 
 
+@cache
 def ram(width: int, depth: int) -> tuple[int, int]:
     """Distributed memories (16 words of 4 bits), or else block memories, of one that is written: as yosys chooses."""
     banks, needed = -(-depth // 16), blocks(width, depth)
@@ -63,6 +68,7 @@ def ram(width: int, depth: int) -> tuple[int, int]:
     return (cells, 0) if 4 * cells + width * (banks - 1) / 8 < 128 * needed else (0, needed)
 
 
+@cache
 def muxes(width: int, depth: int) -> int:
     """LUT4 that choose among distributed memories of a written memory, those that hold the words included."""
     cells, _ = ram(width, depth)
