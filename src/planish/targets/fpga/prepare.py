@@ -11,6 +11,7 @@ from planish.rewrite import Canonicalize
 from planish.targets.base import Unsupported
 from planish.targets.fpga.preparing.calibrate import choose, settle
 from planish.targets.fpga.preparing.context import Options, Preparation
+from planish.targets.fpga.preparing.neighbors import as_products
 from planish.targets.fpga.preparing.walk import walk
 
 Rounding = Literal["even", "halfup", "down"]
@@ -88,7 +89,7 @@ class Prepare(Pass):
     def _prepared(self, graph: Graph) -> tuple[Preparation, Graph]:
         if graph.branches:
             raise GraphError("hardware has no branches: the model chooses what to compute by torch.cond")
-        edit = Canonicalize(keep_training=False)(graph).edit()
+        edit = as_products(Canonicalize(keep_training=False)(graph)).edit()
         wide = self.bits + 4 if self.wide is None else self.wide
         table = min(self.bits + 2, 16) if self.table is None else self.table
         options = Options(self.bits, wide, table, self.index, self.multiplier, self.rounding)
