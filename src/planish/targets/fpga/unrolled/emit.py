@@ -147,28 +147,26 @@ class _Text:
                 ]
                 return [*lines, f"      default: {signal} = {node.width}'d{node.entries[-1]};", "    endcase", "  end"]
             case Clamp():
-                return [f"  assign {signal} = {self._clamped(node, stage)};{note}"]
+                return self._clamped(node, signal, stage, note)
         raise TypeError(type(node).__name__)
 
-    def _clamped(self, node: Clamp, stage: int) -> str:
+    def _clamped(self, node: Clamp, signal: str, stage: int, note: str) -> list[str]:
         bits = list(node.word.bits)
-        size = len(bits)
         text = self._joined(bits, stage)
         if node.ties:
-            tie = f"({self._joined(node.ties, stage)} == {len(node.ties)}'d0)"
-            low = f"{self._joined(bits[:1], stage)} & ~{tie}"
-            text = f"{{{self._joined(bits[1:], stage)}, {low}}}" if size > 1 else low
-        signed = node.word.signed
-        value = f"$signed({text})" if signed else text
-        # signed numbers of one more bit, which hold the bounds too
-        wide = size + 1
-        number = f"$signed({wide}'({value}))"
+            low = f"{self._joined(bits[:1], stage)} & ({self._joined(node.ties, stage)} != {len(node.ties)}'d0)"
+            text = f"{{{self._joined(bits[1:], stage)}, {low}}}" if len(bits) > 1 else low
+        # a bit more holds the bounds too, whatever the word's sign is
+        size = len(bits) + 1
+        value = f"$signed({text})" if node.word.signed else f"{{1'b0, {text}}}"
+        lines = [f"  logic signed [{size - 1}:0] {signal}_in;", f"  assign {signal}_in = {value};"]
         parts = []
         if (node.word.low & ~1 if node.ties else node.word.low) < node.low:
-            parts.append(f"{number} < {_signed(node.low, wide)} ? {_unsigned(node.low, node.width)}")
+            parts.append(f"{signal}_in < {_signed(node.low, size)} ? {_unsigned(node.low, node.width)}")
         if node.word.high > node.high:
-            parts.append(f"{number} > {_signed(node.high, wide)} ? {_unsigned(node.high, node.width)}")
-        return " : ".join([*parts, f"{node.width}'({value})"])
+            parts.append(f"{signal}_in > {_signed(node.high, size)} ? {_unsigned(node.high, node.width)}")
+        parts.append(f"{signal}_in[{node.width - 1}:0]")
+        return [*lines, f"  assign {signal} = {' : '.join(parts)};{note}"]
 
     def _joined(self, bits: Sequence[Bit], stage: int) -> str:
         """Some bits, lowest first, as an expression, as they are in a stage."""
