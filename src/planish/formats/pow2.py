@@ -111,6 +111,8 @@ class Pow2(Element):
             case "stochastic":
                 chance = torch.rand(x.shape, generator=generator, dtype=x.dtype, device=x.device)
                 up, stays = rest - 1.0 > chance, rest > chance
+            case "halfup":
+                raise ValueError('powers of two do not round "halfup": its half is between equal steps')
         power = torch.where(up, power * 2.0, power).clamp_(max=self.maximum)
         if self.zero:
             power = torch.where((rest < 1.0) & ~stays, 0.0, power)

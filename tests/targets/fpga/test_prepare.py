@@ -14,6 +14,8 @@ from planish.models import letters, zoo
 from planish.models.task import Task
 from planish.targets.fpga.lower import lower, unsupported
 from planish.targets.fpga.prepare import Prepare
+from planish.targets.fpga.program import Aggregate
+from tests.support import require
 from tests.targets.fpga.models import MODELS, calibration, prepared, quantized
 from tests.targets.fpga.programs import assert_equal
 
@@ -127,3 +129,28 @@ def test_the_plan_names_every_value() -> None:
     steps = Prepare().plan(quantized("flat"))
     assert {step.path for step in steps} == {"conv", "head"}
     assert steps[0].action == "in fixed point of 8 bits"
+
+
+class Neighbors(nn.Module):
+    """A layer of PyTorch Geometric over a fixed graph."""
+
+    def __init__(self, layer: nn.Module) -> None:
+        super().__init__()
+        self.layer = layer
+        self.register_buffer("edges", torch.tensor([[0, 1, 2, 3, 4, 0], [1, 2, 3, 4, 0, 2]]))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x, self.edges)
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit:DeprecationWarning")
+def test_layers_of_pytorch_geometric_are_sparse_matrices() -> None:
+    geometric = require("torch_geometric.nn")
+    graph = planish.capture(Neighbors(geometric.GCNConv(7, 5)).eval(), (torch.randn(5, 7),))
+    data = [((torch.randn(5, 7),), {}) for _ in range(4)]
+    small = Prepare()(Quantize("int8", "int8")(graph, data), data)
+    program = lower(small)
+    assert sum(isinstance(each, Aggregate) for each in program.operations) == 1
+    x = torch.randn(5, 7)
+    assert_equal(small, program, (x,))
+    torch.testing.assert_close(small(x), graph(x), atol=0.1, rtol=0)

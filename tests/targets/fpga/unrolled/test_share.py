@@ -53,7 +53,7 @@ def test_rows_of_shared_numbers_equal_the_product(
 
 
 def test_what_several_rows_have_in_common_is_made_once() -> None:
-    pairs, rows, found = share(rows_of([[1, 1, 0], [2, 2, 1], [-1, -1, 1], [4, 4, 3]]), [(0, 15)] * 3)
+    pairs, rows, found = share(rows_of(np.array([[1, 1, 0], [2, 2, 1], [-1, -1, 1], [4, 4, 3]])), [(0, 15)] * 3)
     assert (pairs[0].first, pairs[0].second, pairs[0].shift, pairs[0].sign) == (0, 1, 0, 1)
     assert found[3] == interval_of(pairs[0], found) == (0, 30)
     assert [row.get((shift, 3)) for row, shift in zip(rows, (0, 1, 0, 2), strict=True)] == [1, 1, -1, 1]
@@ -86,7 +86,7 @@ def test_shifts_round_and_saturate(
     x = np.arange(interval[0], interval[1] + 1)
     half = 1 << shift - 1 if shift > 0 and rounding != "floor" else 0
     word = builder.input("x", 0, *interval)
-    raised = builder.linear([word], rows_of([[1]]), [half], ["x"])[0]
+    raised = builder.linear([word], rows_of(np.array([[1]])), [half], ["x"])[0]
     kept = builder.shifted(raised, shift, rounding, *bounds)
     made = Circuit(tuple(builder.nodes), {"y": (kept,)}).run({"x": x[:, None] & (1 << width(*interval)) - 1})["y"]
     assert np.array_equal(made[:, 0], np.clip(shift_right(x, shift, rounding), *bounds))
@@ -109,7 +109,7 @@ def test_tables(interval: tuple[int, int], data: st.DataObject) -> None:
 def test_small_numbers_are_multiplied_by_tables(factor: int) -> None:
     builder = Builder()
     word = builder.input("x", 0, 0, 15)
-    builder.linear([word], rows_of([[factor]] * 9), [0] * 9, ["x"])
+    builder.linear([word], rows_of(np.array([[factor]] * 9)), [0] * 9, ["x"])
     assert any(isinstance(node, Table) for node in builder.nodes)
 
 

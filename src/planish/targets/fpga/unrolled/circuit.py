@@ -23,16 +23,16 @@ class Bit(NamedTuple):
 
     Attributes:
         node: Which node makes it; -1 is the constant zero.
-        index: Which of the node's bits.
+        place: Which of the node's bits, lowest first.
         inverted: Whether it is read through an inverter, which costs nothing in front of a look-up table or adder.
     """
 
     node: int
-    index: int
+    place: int
     inverted: bool = False
 
     def __invert__(self) -> Bit:
-        return Bit(self.node, self.index, not self.inverted)
+        return Bit(self.node, self.place, not self.inverted)
 
     @property
     def constant(self) -> bool:
@@ -198,7 +198,7 @@ class Wires:
 
     def bit(self, bit: Bit) -> Integers | int:
         """`(batch,)` zeros and ones."""
-        value = 0 if bit.constant else self.made[bit.node] >> bit.index & 1
+        value = 0 if bit.constant else self.made[bit.node] >> bit.place & 1
         return value ^ 1 if bit.inverted else value
 
     def number(self, bits: Sequence[Bit]) -> Integers:
@@ -243,6 +243,6 @@ class Circuit:
         found: dict[tuple[int, int], list[int]] = {}
         outside = [bit for words in self.outputs.values() for word in words for bit in word.bits]
         for reader, bits in enumerate([*(node.reads for node in self.nodes), outside]):
-            for bit in dict.fromkeys((bit.node, bit.index) for bit in bits if not bit.constant):
+            for bit in dict.fromkeys((bit.node, bit.place) for bit in bits if not bit.constant):
                 found.setdefault(bit, []).append(reader)
         return found

@@ -177,7 +177,7 @@ class _Text:
             follows = (
                 last is not None
                 and last.node == bit.node
-                and (bit.constant or (last.inverted == bit.inverted and last.index + 1 == bit.index))
+                and (bit.constant or (last.inverted == bit.inverted and last.place + 1 == bit.place))
             )
             if follows:
                 runs[-1].append(bit)
@@ -187,7 +187,7 @@ class _Text:
             if run[0].constant:
                 parts.append(f"{len(run)}'b{''.join(str(int(bit.inverted)) for bit in reversed(run))}")
                 continue
-            node, start, end = run[0].node, run[0].index, run[-1].index
+            node, start, end = run[0].node, run[0].place, run[-1].place
             late = stage - self.cut.stage[node]
             text = self.signals[node] + (f"_q{late}" if late else "")
             if end - start + 1 < self.circuit.nodes[node].width:

@@ -14,6 +14,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from planish.targets.fpga.program import Integers
 from planish.targets.fpga.unrolled.circuit import width
 
 Row = dict[tuple[int, int], int]
@@ -56,11 +57,11 @@ def digits(number: int) -> list[tuple[int, int]]:
     return found
 
 
-def rows_of(matrix: Sequence[Sequence[int]]) -> list[Row]:
-    """The terms of each row of a matrix."""
+def rows_of(matrix: Integers) -> list[Row]:
+    """The terms of each row of a matrix `[outputs, inputs]`."""
     return [
-        {(shift, column): sign for column, weight in enumerate(row) for shift, sign in digits(int(weight))}
-        for row in matrix
+        {(shift, column): sign for column, weight in enumerate(row) for shift, sign in digits(weight)}
+        for row in matrix.tolist()
     ]
 
 
