@@ -36,6 +36,9 @@ module carry_sum #(
     input  logic         c,
     output logic [N-1:0] s
 );
+  logic first;  // the carry
+  assign first = CARRY < 2 ? CARRY == 1 : c ^ (CARRY == 3);
+
 `ifdef ECP5
   localparam bit CONSTANT = CARRY < 2;
   localparam bit MERGED = CONSTANT && N % 2 == 0;  // the first place adds the lowest bits and gives only their carry
@@ -43,7 +46,7 @@ module carry_sum #(
   localparam int PLACES = (N + FIRST + 1) / 2 * 2;
 
   if (N < 3) begin : g_small
-    assign s = (a ^ NOT_A) + (b ^ NOT_B) + N'(CONSTANT ? CARRY == 1 : c ^ (CARRY == 3));
+    assign s = (a ^ NOT_A) + (b ^ NOT_B) + N'(first);
   end else begin : g_chain
     logic [PLACES-1:0] x, y, z;
     logic [PLACES/2-1:0] out;
@@ -71,6 +74,6 @@ module carry_sum #(
     end
   end
 `else
-  assign s = (a ^ NOT_A) + (b ^ NOT_B) + N'(CARRY < 2 ? CARRY == 1 : c ^ (CARRY == 3));
+  assign s = (a ^ NOT_A) + (b ^ NOT_B) + N'(first);
 `endif
 endmodule

@@ -15,6 +15,7 @@ from planish.targets.fpga.unrolled.pipeline import Pipeline
 
 RTL = Path(__file__).parent.parent / "rtl"
 CHAIN = "carry_sum"
+UNREAD = "// Synthesis drops the bits of a number that nobody reads.\n// verilator lint_off UNUSEDSIGNAL"
 
 
 def design(program: Program, circuit: Circuit, cut: Pipeline, title: str = "A model") -> Design:
@@ -74,7 +75,7 @@ class _Text:
         ports += [f"output {_vector(nodes[index].width)} {self.signals[index]}" for index in given]
         lines = [f"// {layer}{f' of {value.path}' if value.path else ''}: {self.described(layer)}.", "//"]
         lines += ["// A number's comment tells what it is; _q1, _q2, ... is it one, two, ... stages later."]
-        lines += [f"module {self.names[layer]} (", ",\n".join(f"    {port}" for port in ports), ");"]
+        lines += [UNREAD, f"module {self.names[layer]} (", ",\n".join(f"    {port}" for port in ports), ");"]
         shown = set(given)
         lines += [f"  {_vector(nodes[index].width)} {self.signals[index]};" for index in own if index not in shown]
         lines += self._registers({index: self._delays(index, own) for index in (*taken, *own)})
@@ -151,15 +152,14 @@ class _Text:
         raise TypeError(type(node).__name__)
 
     def _clamped(self, node: Clamp, signal: str, stage: int, note: str) -> list[str]:
-        bits = list(node.word.bits)
+        # a bit more holds the bounds too, whatever the word's sign is
+        size = len(node.word.bits) + 1
+        bits = _extended(node.word, size)
         text = self._joined(bits, stage)
         if node.ties:
             low = f"{self._joined(bits[:1], stage)} & ({self._joined(node.ties, stage)} != {len(node.ties)}'d0)"
-            text = f"{{{self._joined(bits[1:], stage)}, {low}}}" if len(bits) > 1 else low
-        # a bit more holds the bounds too, whatever the word's sign is
-        size = len(bits) + 1
-        value = f"$signed({text})" if node.word.signed else f"{{1'b0, {text}}}"
-        lines = [f"  logic signed [{size - 1}:0] {signal}_in;", f"  assign {signal}_in = {value};"]
+            text = f"{{{self._joined(bits[1:], stage)}, {low}}}"
+        lines = [f"  logic signed [{size - 1}:0] {signal}_in;", f"  assign {signal}_in = {text};"]
         parts = []
         if (node.word.low & ~1 if node.ties else node.word.low) < node.low:
             parts.append(f"{signal}_in < {_signed(node.low, size)} ? {_unsigned(node.low, node.width)}")
@@ -207,7 +207,7 @@ class _Text:
         stages = self.cut.stages
         lines = [f"// {self.title}, unrolled by Planish: a sample goes in and one comes out each cycle.", "//"]
         lines += [f"// Latency {stages + 1} cycles, {self.cut.registers} bits of registers."]
-        lines += ["module top (", ",\n".join(f"    {port}" for port in ports), ");"]
+        lines += [UNREAD, "module top (", ",\n".join(f"    {port}" for port in ports), ");"]
         lines += [f"  logic [{stages}:0] valid;  // which stages hold a sample"]
         lines += self._doors()
         nodes = self.circuit.nodes

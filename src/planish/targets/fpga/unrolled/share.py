@@ -85,6 +85,7 @@ class _Sharing:
 
     def __init__(self, rows: Sequence[Row], intervals: Sequence[Interval], per_bit: float) -> None:
         self.rows = [{shift << _NUMBER | number: sign for (shift, number), sign in row.items()} for row in rows]
+        self.shifts = [shift << _NUMBER for shift in range(1 + max((s for row in rows for s, _ in row), default=0))]
         self.intervals = list(intervals)
         self.widths = [width(*each) for each in intervals]
         self.per_bit = per_bit
@@ -96,14 +97,14 @@ class _Sharing:
             terms = list(row.items())
             for place, (term, sign) in enumerate(terms):
                 self._count(term, sign, terms[:place], 1)
-        for key in self.seen:
-            self._offer(key)
+        for key, seen in self.seen.items():
+            self._offer(key, seen)
 
     def run(self) -> None:
         """Take pairs out until none is worth it."""
         while self.queue:
             gain, key = heapq.heappop(self.queue)
-            now = self._gain(key)
+            now = self._gain(key, self.seen[key])
             if now == -gain:
                 self._take(key)
             elif 0 < now < -gain:
@@ -113,45 +114,39 @@ class _Sharing:
         shift = key >> 1 & (1 << _SHIFT) - 1
         return Pair(key >> _NUMBER + _SHIFT + 1, key >> _SHIFT + 1 & _MASK, shift, -1 if key & 1 else 1)
 
-    def _gain(self, key: int) -> float:
-        saved, cost = self._worth(key)
-        return self.per_bit * self.seen[key] * saved - cost
-
-    def _offer(self, key: int) -> None:
-        gain = self._gain(key)
-        if gain > 0:
-            heapq.heappush(self.queue, (-gain, key))
-
-    def _worth(self, key: int) -> tuple[int, int]:
-        """Bits that each use saves, and cells that making the pair takes."""
+    def _gain(self, key: int, seen: int) -> float:
         known = self.worth.get(key)
         if known is None:
-            pair = self._pair(key)
-            first, second = self.widths[pair.first], self.widths[pair.second]
-            if pair.shift >= first:
-                known = 0, 1
-            else:
-                bits = width(*interval_of(pair, self.intervals))
-                table = pair.first == pair.second and first <= TABLE_BITS
-                known = first + second - bits, bits - pair.shift + (not table)
-            self.worth[key] = known
-        return known
+            known = self.worth[key] = self._worth(self._pair(key))
+        return self.per_bit * seen * known[0] - known[1]
 
-    def _keys(self, term: int, sign: int, others: Iterable[tuple[int, int]]) -> list[int]:
-        """The pairs of a term with others of its row."""
-        number, keys = term & _MASK, []
-        for other, other_sign in others:
-            if term <= other:
-                first, second, distance = number, other & _MASK, (other >> _NUMBER) - (term >> _NUMBER)
-            else:
-                first, second, distance = other & _MASK, number, (term >> _NUMBER) - (other >> _NUMBER)
-            keys.append(((first << _NUMBER | second) << _SHIFT | distance) << 1 | (sign != other_sign))
-        return keys
+    def _offer(self, key: int, seen: int) -> None:
+        if seen > 1:  # a pair that is used once saves nothing
+            gain = self._gain(key, seen)
+            if gain > 0:
+                heapq.heappush(self.queue, (-gain, key))
+
+    def _worth(self, pair: Pair) -> tuple[int, int]:
+        """Bits that each use saves, and cells that making the pair takes."""
+        first, second = self.widths[pair.first], self.widths[pair.second]
+        if pair.shift >= first:
+            return 0, 1
+        bits = width(*interval_of(pair, self.intervals))
+        table = pair.first == pair.second and first <= TABLE_BITS
+        return first + second - bits, bits - pair.shift + (not table)
 
     def _count(self, term: int, sign: int, others: Iterable[tuple[int, int]], by: int) -> list[int]:
-        seen, keys = self.seen, self._keys(term, sign, others)
-        for key in keys:
+        """Count the pairs of a term with others of its row; which they are."""
+        seen, keys = self.seen, []
+        number, shift = term & _MASK, term >> _NUMBER
+        for other, other_sign in others:
+            if term <= other:
+                ends, distance = number << _NUMBER | other & _MASK, (other >> _NUMBER) - shift
+            else:
+                ends, distance = (other & _MASK) << _NUMBER | number, shift - (other >> _NUMBER)
+            key = (ends << _SHIFT | distance) << 1 | (sign != other_sign)
             seen[key] += by
+            keys.append(key)
         return keys
 
     def _take(self, key: int) -> None:
@@ -161,21 +156,20 @@ class _Sharing:
         self.widths.append(width(*self.intervals[-1]))
         self.pairs.append(pair)
         grown: dict[int, None] = {}
+        apart = (pair.shift << _NUMBER) + pair.second
         for row in self.rows:
-            for term, sign in list(row.items()):
-                partner = ((term >> _NUMBER) + pair.shift) << _NUMBER | pair.second
-                if term & _MASK != pair.first or term not in row or row.get(partner) != sign * pair.sign:
+            for shift in self.shifts:
+                term = shift | pair.first
+                sign = row.get(term)
+                if sign is None or row.get(shift + apart) != sign * pair.sign:
                     continue
-                del row[term]
-                self._count(term, sign, row.items(), -1)
-                del row[partner]
-                self._count(partner, sign * pair.sign, row.items(), -1)
-                new = term >> _NUMBER << _NUMBER | made
-                row[new] = sign * pair.sign if pair.first == pair.second else sign
-                grown.update(dict.fromkeys(self._count(new, row[new], ((t, s) for t, s in row.items() if t != new), 1)))
+                for each in (term, shift + apart):
+                    self._count(each, row.pop(each), row.items(), -1)
+                after = sign * pair.sign if pair.first == pair.second else sign
+                grown.update(dict.fromkeys(self._count(shift | made, after, row.items(), 1)))
+                row[shift | made] = after
         for each in grown:
-            if self.seen[each] > 0:
-                self._offer(each)
+            self._offer(each, self.seen[each])
 
 
 def share(
