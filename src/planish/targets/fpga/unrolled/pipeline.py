@@ -60,7 +60,7 @@ def pipeline(circuit: Circuit, period: float) -> Pipeline:
         where = circuit.nodes[delays.index(slowest)].layer
         shortest = slowest + delay.REGISTER
         raise OptionError(
-            f"a clock of {1e3 / period:.0f} MHz is too fast: one addition takes {shortest:.1f} ns",
+            f"a clock of {1e3 / period:.0f} MHz is too fast: a single step takes {shortest:.1f} ns",
             where,
             f"at most {int(1e3 / shortest)} MHz",
         )
@@ -68,9 +68,10 @@ def pipeline(circuit: Circuit, period: float) -> Pipeline:
     count = max(early, default=0) + 1
     late = [count - 1 - level for level in _levels(after, delays, budget, [0] * len(after), range(len(after))[::-1])]
     stage = [0] * len(before)
+    inner = [node for node, each in enumerate(circuit.nodes) if not isinstance(each, Input)]  # inputs come in at once
     for cut in range(1, count):
         early = _levels(before, delays, budget, stage, range(len(before)), cut - 1)
-        free = [node for node in range(len(stage)) if stage[node] == cut - 1 and early[node] == cut - 1 < late[node]]
+        free = [node for node in inner if stage[node] == cut - 1 and early[node] == cut - 1 < late[node]]
         later = [stage[node] == cut - 1 and early[node] >= cut for node in range(len(stage))]
         for node in _behind(circuit, before, set(free), later):
             stage[node] = cut
