@@ -193,8 +193,8 @@ class Fpga:
         return needed(netlist, bounds, simulate(design(netlist), codes, pace=folding.interval).peaks)
 
     def _unrolled(self, program: Program) -> list[Measurement]:
-        """What is known of a circuit before synthesis: its carry chains are counted, its tables are not."""
-        from planish.targets.fpga.unrolled.circuit import Sum
+        """What is known of a circuit before synthesis: in total, and by what each module makes."""
+        from planish.targets.fpga.unrolled.area import areas
         from planish.targets.fpga.unrolled.pipeline import pipeline
         from planish.targets.fpga.unrolled.unroll import unroll
 
@@ -205,10 +205,14 @@ class Fpga:
             "interval": (1, "cycles"),
             "stages": (cut.stages, "cycles"),
             "throughput": (self.board.clock * 1e6, "samples/s"),
-            "carry": (sum(node.width for node in circuit.nodes if isinstance(node, Sum)), "LUT4"),
-            "ff": (cut.registers, "FF"),
         }
-        return [Measurement(name, value, unit, "modeled", details=details) for name, (value, unit) in figures.items()]
+        found = areas(circuit, cut)
+        rows = [Measurement(name, value, unit, "modeled", details=details) for name, (value, unit) in figures.items()]
+        rows += total(found.values()).measurements(source="modeled")
+        for name, each in found.items():
+            if name:  # a layer's
+                rows += each.measurements(program.values[name].path or name, source="modeled")
+        return rows
 
     def _modeled(self, program: Program, folding: Folding) -> list[Measurement]:
         """What the cost model says: in total with what connects the blocks, and by module."""

@@ -12,6 +12,7 @@ from planish.targets.fpga.program import Program
 from planish.targets.fpga.streams import Stream
 from planish.targets.fpga.unrolled.circuit import Bit, Circuit, Clamp, Input, Node, Sum, Table, Word
 from planish.targets.fpga.unrolled.pipeline import Pipeline
+from planish.targets.fpga.unrolled.share import TABLE_BITS
 
 RTL = Path(__file__).parent.parent / "rtl"
 CHAIN = "carry_sum"
@@ -140,16 +141,32 @@ class _Text:
                 made = f"  {CHAIN} #({', '.join(parameters)}) u_{signal} (.a({a}), .b({b}), .c({c}), .s({signal}));"
                 return [made + note]
             case Table():
-                bits = self._joined(node.index, stage)
-                lines = [f"  always_comb begin{note}", f"    case ({bits})"]
-                lines += [
-                    f"      {len(node.index)}'d{code}: {signal} = {node.width}'d{entry};"
-                    for code, entry in enumerate(node.entries[:-1])
-                ]
-                return [*lines, f"      default: {signal} = {node.width}'d{node.entries[-1]};", "    endcase", "  end"]
+                return self._looked_up(node, signal, stage, note)
             case Clamp():
                 return self._clamped(node, signal, stage, note)
         raise TypeError(type(node).__name__)
+
+    def _looked_up(self, node: Table, signal: str, stage: int, note: str) -> list[str]:
+        """A table as logic: of a case statement or an index yosys would make a memory with registers of its own."""
+        low = min(len(node.index), TABLE_BITS)
+        lines = [f"  logic [{len(node.index) - 1}:0] {signal}_at;{note}"]
+        lines += [f"  assign {signal}_at = {self._joined(node.index, stage)};"]
+        names: dict[int, str] = {}
+
+        def chosen(column: int, size: int) -> str:
+            """The entry of a column of bits, by the lowest inputs; halves that are the same are made once."""
+            if size == low:
+                return names.setdefault(column, f"{signal}_{len(names)}")
+            half = 1 << size - 1
+            ends = chosen(column & (1 << half) - 1, size - 1), chosen(column >> half, size - 1)
+            return ends[0] if ends[0] == ends[1] else f"({signal}_at[{size - 1}] ? {ends[1]} : {ends[0]})"
+
+        columns = [sum((entry >> k & 1) << code for code, entry in enumerate(node.entries)) for k in range(node.width)]
+        found = [chosen(column, len(node.index)) for column in columns]
+        lines += [
+            f"  wire {name} = 1'({1 << low}'h{column:x} >> {signal}_at[{low - 1}:0]);" for column, name in names.items()
+        ]
+        return [*lines, f"  assign {signal} = {{{', '.join(reversed(found))}}};"]
 
     def _clamped(self, node: Clamp, signal: str, stage: int, note: str) -> list[str]:
         # a bit more holds the bounds too, whatever the word's sign is
@@ -160,13 +177,23 @@ class _Text:
             low = f"{self._joined(bits[:1], stage)} & ({self._joined(node.ties, stage)} != {len(node.ties)}'d0)"
             text = f"{{{self._joined(bits[1:], stage)}, {low}}}"
         lines = [f"  logic signed [{size - 1}:0] {signal}_in;", f"  assign {signal}_in = {text};"]
-        parts = []
-        if (node.word.low & ~1 if node.ties else node.word.low) < node.low:
-            parts.append(f"{signal}_in < {_signed(node.low, size)} ? {_unsigned(node.low, node.width)}")
-        if node.word.high > node.high:
-            parts.append(f"{signal}_in > {_signed(node.high, size)} ? {_unsigned(node.high, node.width)}")
-        parts.append(f"{signal}_in[{node.width - 1}:0]")
-        return [*lines, f"  assign {signal} = {' : '.join(parts)};{note}"]
+        least = node.word.low & ~1 if node.ties else node.word.low
+        kept = f"{signal}_in[{node.width - 1}:0]"
+        # by gates, not by choices: of these yosys would make resets of registers, which are few and slow to reach
+        for name, beyond, test, bound in (
+            ("over", node.word.high > node.high, _over(f"{signal}_in", size, node.high), node.high),
+            ("under", least < node.low, _under(f"{signal}_in", size, node.low), node.low),
+        ):
+            if beyond:
+                lines.append(f"  wire {signal}_{name} = {test};")
+                mask, full = f"{{{node.width}{{{signal}_{name}}}}}", (1 << node.width) - 1
+                ones, zeros = (
+                    f"({mask} & {_unsigned(part, node.width)})" if part & full != full else mask
+                    for part in (bound, ~bound)
+                )
+                kept = f"({kept} | {ones})" if bound & full else kept
+                kept = f"({kept} & ~{zeros})" if ~bound & full else kept
+        return [*lines, f"  assign {signal} = {kept};{note}"]
 
     def _joined(self, bits: Sequence[Bit], stage: int) -> str:
         """Some bits, lowest first, as an expression, as they are in a stage."""
@@ -275,6 +302,22 @@ class _Text:
 def _extended(word: Word, size: int) -> tuple[Bit, ...]:
     top = word.bits[-1] if word.signed else Bit(-1, 0)
     return (*word.bits, *((top,) * (size - len(word.bits))))
+
+
+def _over(text: str, size: int, high: int) -> str:
+    """Whether a signed word is above a bound."""
+    if high >= 0 and high & high + 1 == 0:
+        return f"!{text}[{size - 1}] && |{text}[{size - 2}:{high.bit_length()}]"
+    return f"{text} > {_signed(high, size)}"
+
+
+def _under(text: str, size: int, low: int) -> str:
+    """Whether a signed word is below a bound."""
+    if low == 0:
+        return f"{text}[{size - 1}]"
+    if low < 0 and -low & -low - 1 == 0:
+        return f"{text}[{size - 1}] && !(&{text}[{size - 2}:{(-low).bit_length() - 1}])"
+    return f"{text} < {_signed(low, size)}"
 
 
 def _vector(width: int) -> str:
