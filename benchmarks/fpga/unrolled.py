@@ -181,7 +181,9 @@ def _program(network: Network) -> tuple[Program, float]:
     torch.set_num_threads(1)
     x, y = network.data("train")
     items = [((a,), {}, b) for a, b in zip(x.split(50), y.split(50), strict=True)]
-    model = planish.train(MLP(network.widths), items, Training(epochs=30, learning_rate=3e-3)).eval()
+    model = MLP(network.widths)
+    planish.train(model, items, Training(epochs=30, learning_rate=3e-3))
+    model.eval()
     casts = [_weights(layer, network.bits, index) for index, layer in enumerate(model.layers)]
     inputs = Quantize(None, f"uint{network.inputs}", where="path('layers.0')")
     graph = planish.capture(model, (x[:2],), dynamic={"x": {0: "batch"}}, training=True)
@@ -267,6 +269,7 @@ def _layers(program: Program) -> list[Mapping[str, Any]]:
     for linear, rounded in zip(program.operations[::2], program.operations[1::2], strict=True):
         assert isinstance(linear, Linear)
         assert isinstance(rounded, Requantize)
+        assert linear.bias is not None
         assert rounded.rounding == "up"
         assert np.all(rounded.multiplier == 1)
         codes = rounded.output.codes
