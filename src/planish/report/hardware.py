@@ -19,11 +19,13 @@ class Block:
     Attributes:
         label: The user's module, or the instance where it belongs to none.
         instance: Its name in the SystemVerilog.
+        kind: What it does: the name of its module in the library.
         cells: By kind, and "cycles".
     """
 
     label: str
     instance: str
+    kind: str
     cells: Mapping[str, Row]
 
 
@@ -39,6 +41,7 @@ class Hardware:
         interval: Cycles from a sample to the next.
         latency: Of a sample.
         throughput: Samples a second.
+        energy: Of a sample.
         path: Hops of the critical path, in order.
     """
 
@@ -49,6 +52,7 @@ class Hardware:
     interval: Row
     latency: Row | None
     throughput: Row | None
+    energy: Row | None
     path: list[Row]
 
     def share(self, block: Block, kind: str) -> float:
@@ -56,6 +60,12 @@ class Hardware:
         values = [each.cells[kind].m.value for each in self.blocks if kind in each.cells]
         whole = max(values) if kind == "cycles" else sum(values)
         return block.cells[kind].m.value / whole if kind in block.cells and whole else 0.0
+
+    @property
+    def missed(self) -> float | None:
+        """The clock that was asked for (MHz), where it is not reached."""
+        asked = float(self.fmax.detail("clock") or 0) if self.fmax else 0.0
+        return asked if self.fmax and self.fmax.m.value < asked else None
 
     @property
     def caption(self) -> str:
@@ -72,6 +82,8 @@ class Hardware:
         if self.path and self.fmax:
             worst = max(self.path, key=lambda row: row.m.value)
             said.append(f"The critical path spends most in {worst.m.where or worst.detail('instance') or 'the top'}.")
+        if self.missed:
+            said.append(f"The {self.missed:g} MHz that were asked for are not reached.")
         return " ".join(said)
 
 
@@ -90,6 +102,7 @@ def hardware(rows: Rows) -> Hardware | None:
         interval,
         rows.one("latency", "chosen"),
         rows.one("throughput"),
+        rows.one("energy"),
         path,
     )
 
@@ -103,4 +116,8 @@ def _blocks(rows: Rows) -> list[Block]:
         if instance and row.m.name in (*SHARED, "cycles"):
             cells.setdefault(instance, {})[row.m.name] = row
             paths[instance] = paths.get(instance) or row.m.where
-    return [Block(paths[name] or name, name, found) for name, found in cells.items() if "cycles" in found]
+    return [
+        Block(paths[name] or name, name, found["cycles"].detail("module"), found)
+        for name, found in cells.items()
+        if "cycles" in found
+    ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 from planish.record import Measurement
 
 _PREFIXES = ((1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"), (1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n"))
+_PHYSICAL = {"s", "J", "W"}
 _COUNTED = {"B", "FLOP", "MAC", "FLOP/s", "B/s"}
 THIN = "\u202f"  # narrow no-break space: between a number and its unit
 TIMES = "\u00d7"
@@ -16,8 +17,8 @@ def quantity(value: float, unit: str) -> str:
 
     Bytes are decimal (1 MB = 10⁶ B). A dimensionless number of at most 1 keeps four decimals, as a metric needs.
     """
-    if unit in _COUNTED or unit == "s":
-        factor, prefix = _prefix(value, smallest=1e-9 if unit == "s" else 1.0)
+    if unit in _COUNTED | _PHYSICAL:
+        factor, prefix = _prefix(value, smallest=1e-9 if unit in _PHYSICAL else 1.0)
         return f"{significant(value / factor)}{THIN}{prefix}{unit}"
     if unit == "1":
         return _plain(value)
@@ -27,7 +28,8 @@ def quantity(value: float, unit: str) -> str:
         return f"{value:g}{THIN}bit"
     if unit == "dB":
         return f"{value:.1f}{THIN}dB"
-    return f"{significant(value)}{THIN}{unit}"
+    number = f"{value:,.0f}" if value == int(value) else significant(value)
+    return f"{number}{THIN}{unit}"
 
 
 def interval(measurement: Measurement) -> str:

@@ -238,7 +238,8 @@ class FpgaArtifact:
         synthesis = self.synthesize(progress=progress)
         placed = self.route(seeds, progress=progress)
         rows = measured(self.design, self.board, self.mode, simulated, synthesis, placed)
-        self.measurements = [row for row in self.measurements if row.source == "modeled"] + rows
+        kept = [row for row in self.measurements if row.source == "modeled" or row.name == "budget"]
+        self.measurements = kept + rows
         return rows
 
     # Keeping ---------------------------------------------------------------------------------------------------------

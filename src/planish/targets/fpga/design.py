@@ -16,7 +16,7 @@ class Part:
         name: Of the instance.
         module: What it is.
         path: The user's module.
-        comment: What it does, in a line.
+        comment: What it does, in a line; empty where it only connects others.
         interval: Cycles a sample keeps it busy.
     """
 

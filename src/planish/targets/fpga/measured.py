@@ -38,10 +38,10 @@ def measured(
         Measurement("latency", simulated.latency / clock * 1e-6, "s", "simulated", subject="chosen", details=details),
         Measurement("throughput", clock * 1e6 / interval, "samples/s", "simulated", details=details),
     ]
-    rows += [
-        Measurement("cycles", part.interval, "cycles", "exact", where=part.path, details={"instance": part.name})
-        for part in design.parts
-    ]
+    for part in design.parts:
+        if part.comment:
+            told = {"instance": part.name, "module": part.module}
+            rows.append(Measurement("cycles", part.interval, "cycles", "exact", where=part.path, details=told))
     rows += [
         Measurement("high water", peak, "beats", "simulated", where=paths.get(name, ""), details={"instance": name})
         for name, peak in simulated.peaks.items()

@@ -16,16 +16,16 @@ from planish.targets.base import Data, Progress, Unsupported
 from planish.targets.fpga.artifact import FpgaArtifact
 from planish.targets.fpga.blocks import blocks
 from planish.targets.fpga.board import Board, megahertz, quantity
+from planish.targets.fpga.cost import cost
 from planish.targets.fpga.emit import design
 from planish.targets.fpga.folding import Folding, choose
-from planish.targets.fpga.folding import rough as estimate
 from planish.targets.fpga.lower import lower, unsupported
 from planish.targets.fpga.netlist import Netlist, connect
 from planish.targets.fpga.prepare import Prepare
 from planish.targets.fpga.program import Program
 from planish.targets.fpga.queues import depths, needed
 from planish.targets.fpga.simulate import simulate
-from planish.targets.fpga.utilization import total
+from planish.targets.fpga.utilization import UNITS, total
 
 Mode = Literal["stream", "unroll"]
 _FULL = {"lut": 0.7, "ff": 0.7, "dsp": 1.0, "bram": 0.95}
@@ -109,6 +109,11 @@ class Fpga:
         given = dict(self.budget or {})
         return {kind: min(given.get(kind, int(have[kind] * full)), have[kind]) for kind, full in _FULL.items()}
 
+    @property
+    def _budget(self) -> list[Measurement]:
+        limits = self.limits.items()
+        return [Measurement("budget", limit, UNITS.get(kind, "LUT4"), "exact", subject=kind) for kind, limit in limits]
+
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """What of the graph has no integer form, or cannot be unrolled; nothing of a graph that `Prepare` takes."""
         if graph.branches:
@@ -160,14 +165,14 @@ class Fpga:
         if self.mode == "unroll":
             tell(1, _STEPS, "sharing adders")
             artifact = FpgaArtifact(program, self.board, "unroll", title=self.name)
-            artifact.measurements = self._unrolled(program)
+            artifact.measurements = [*self._unrolled(program), *self._budget]
         else:
             tell(1, _STEPS, "choosing folds")
             folding = self._fold(program)
             tell(2, _STEPS, "sizing queues")
             queues = self._queues(program, folding)
             artifact = FpgaArtifact(program, self.board, "stream", folding.folds, queues, self.blocks, self.name)
-            artifact.measurements = self._modeled(program, folding)
+            artifact.measurements = [*self._modeled(program, folding), *self._budget]
         if folder is not None:
             tell(3, _STEPS, "writing files")
             artifact.save(Path(folder))
@@ -181,7 +186,7 @@ class Fpga:
         return lower(Prepare().draft(graph) if unsupported(graph) else graph)
 
     def _fold(self, program: Program) -> Folding:
-        return choose(program, self.limits, estimate, self.interval, self.blocks)
+        return choose(program, self.limits, cost, self.interval, self.blocks)
 
     def _queues(self, program: Program, folding: Folding) -> dict[str, int]:
         """FIFO depths: bounds first, then what the simulation of a few samples showed to be needed."""
@@ -217,7 +222,7 @@ class Fpga:
     def _modeled(self, program: Program, folding: Folding) -> list[Measurement]:
         """What the cost model says: in total with what connects the blocks, and by module."""
         netlist: Netlist = connect(program, folding.folds, chosen=self.blocks)
-        costs = {cell.name: estimate(cell.instance) for cell in netlist.cells}
+        costs = {cell.name: cost(cell.instance) for cell in netlist.cells}
         cycles = {"interval": folding.interval}
         details = {"device": self.device, "MHz": self.board.clock, "mode": self.mode}
         rows = [Measurement(name, value, "cycles", "modeled", details=details) for name, value in cycles.items()]

@@ -94,7 +94,7 @@ def _scaling(context: Context, source: Node) -> _Scaling:
                 low, high = max(low, least * scale), min(high, most * scale)
             case "mul" | "div":
                 by = _constant_factor(context, step)
-                if by is None or (by.size > 1 and not (low in (-math.inf, 0.0) and high == math.inf)):
+                if by is None:
                     break
                 factor = factor * by
             case _:

@@ -16,6 +16,14 @@ from planish.targets.base import Unsupported
 from planish.targets.fpga.lowering.dyadic import dyadic
 from planish.targets.fpga.preparing.ranges import fixed_format
 
+WIRES = frozenset(
+    "view reshape flatten unflatten squeeze unsqueeze _unsafe_view permute transpose swapaxes t numpy_T expand expand_as "
+    "slice select narrow contiguous clone alias to _to_copy detach dropout dropout_ identity feature_dropout "
+    "type_as".split()
+)
+"""Steps that move the numbers of one tensor into another."""
+MOVES = WIRES | frozenset("chunk split split_with_sizes unbind tensor_split getitem".split())
+"""Steps whose numbers are those of their input."""
 State = Literal["fixed", "exact", "real", "constant", "other"]
 """A value is in a fixed-point format, follows from such ones exactly, is any real number (an input, or a function that
 needs a table), depends on no input, or is no tensor of numbers."""
@@ -106,15 +114,32 @@ class Preparation:
             return self.fix_constant(node, source, bits)
         if self.state(source) in ("fixed", "other"):
             return source
+        if self.early(source, bits):
+            return source
         key = (source.fx, bits)
         if key not in self._casts:
             self._casts[key] = self.blank(source, bits, node)
         self.edit.replace_input(node, source, self._casts[key])
         return self._casts[key]
 
+    def early(self, source: Node, bits: int) -> bool:
+        """Cast numbers before they are moved rather than after, so that narrow ones are moved; whether it could be."""
+        moved: list[Node] = []
+        while source.op in WIRES and self.state(source) == "exact" and len(source.users) == 1:
+            moved.append(source)
+            source = source.inputs[0]
+        if not moved:
+            return False
+        key = (source.fx, bits)
+        if key not in self._casts:
+            self._casts[key] = self.blank(source, bits, self.following(source))
+        self.edit.replace_input(moved[-1], source, self._casts[key])
+        self.states |= {each.fx: "fixed" for each in moved}
+        return True
+
     def cast_if_needed(self, source: Node, bits: int, before: Node) -> Node:
         """A value in fixed point, for steps that are inserted."""
-        if self.state(source) in ("fixed", "constant", "other"):
+        if self.state(source) in ("fixed", "constant", "other") or self.early(source, bits):
             return source
         key = (source.fx, bits)
         if key not in self._casts:

@@ -11,48 +11,9 @@ from planish.targets.fpga.lowering.dyadic import power_of_two
 from planish.targets.fpga.lowering.functions import FUNCTIONS, ROUNDINGS
 from planish.targets.fpga.lowering.rules import RULES
 from planish.targets.fpga.preparing import weights
-from planish.targets.fpga.preparing.context import Preparation, State
+from planish.targets.fpga.preparing.context import MOVES, Preparation, State
 from planish.targets.fpga.preparing.forms import FORMS
 
-MOVES = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "squeeze",
-        "unsqueeze",
-        "_unsafe_view",
-        "permute",
-        "transpose",
-        "swapaxes",
-        "t",
-        "numpy_T",
-        "expand",
-        "expand_as",
-        "slice",
-        "select",
-        "narrow",
-        "chunk",
-        "split",
-        "split_with_sizes",
-        "unbind",
-        "tensor_split",
-        "getitem",
-        "contiguous",
-        "clone",
-        "alias",
-        "to",
-        "_to_copy",
-        "detach",
-        "dropout",
-        "dropout_",
-        "identity",
-        "feature_dropout",
-        "type_as",
-    ]
-)
-"""Steps whose numbers are those of their input."""
 CLAMPS = frozenset({"relu", "relu_", "relu6", "hardtanh", "hardtanh_", "clamp", "clamp_min", "clamp_max", "clamp_"})
 """Functions that a requantization does on its way."""
 PRODUCTS = frozenset({"matmul", "mm", "bmm", "mv"})
@@ -180,7 +141,17 @@ def _moved(preparation: Preparation, node: Node) -> State:
     if preparation.state(source) == "real" or node.op.startswith("max_pool"):
         preparation.fix(node, source, preparation.options.bits)
         return "fixed"
+    if preparation.state(source) == "exact" and _parts(node):
+        preparation.fix(node, source, preparation.options.wide)
+        return "exact"
     return preparation.state(source)
+
+
+def _parts(node: Node) -> bool:
+    """Whether what is moved goes several ways, each of which may get a format of its own."""
+    return isinstance(node.value, list | tuple) or (
+        len(node.users) > 1 and all(user.op in MOVES for user in node.users)
+    )
 
 
 def _cast(preparation: Preparation, node: Node) -> None:
@@ -194,7 +165,10 @@ def _cast(preparation: Preparation, node: Node) -> None:
         preparation.refuse(node, f"{form} has no integer meaning: a fixed-point or integer format has")
         return
     source = node.inputs[0]
-    if preparation.wishes.get(source.name) == form.bits:  # an input, cast for this reader a moment ago
+    if preparation.wishes.get(source.name) == form.bits:  # cast for this reader a moment ago
+        preparation.edit.replace(node, source)
+        return
+    if preparation.early(source, form.bits):
         preparation.edit.replace(node, source)
         return
     blank = Format(Int(form.bits), scale=None, rounding=preparation.options.rounding)
