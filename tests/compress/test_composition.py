@@ -127,7 +127,7 @@ def refusal(graph: Graph, steps: list[Pass]) -> str | None:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("pair", product(TECHNIQUES, TECHNIQUES), ids=name)
+@pytest.mark.parametrize("pair", list(product(TECHNIQUES, TECHNIQUES)), ids=name)
 def test_pairs_hold_the_contract(pair, graph, tmp_path):
     steps = [TECHNIQUES[each] for each in pair]
     if pair in REFUSED:
