@@ -1,4 +1,4 @@
-"""Random designs to synthesize: single blocks of every kind, and small networks that none of them was fitted on."""
+"""Random blocks to synthesize: one operation of every kind, folded at random."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from planish.targets.fpga.program import (
     Add,
     Aggregate,
     Codes,
-    Constant,
+    Concat,
     Convolve,
     Embed,
     Linear,
@@ -27,7 +27,10 @@ from planish.targets.fpga.program import (
     Pool,
     Program,
     Reduce,
+    Repeat,
     Requantize,
+    Slice,
+    Spread,
     Value,
 )
 
@@ -66,23 +69,31 @@ def linear(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
     return made(Linear, (x,), (rows,), weight=weights(rng, (rows, columns), bits), bias=bias), (x,)
 
 
-def convolve(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
+def convolve(rng: Rng, depthwise: bool = False) -> tuple[Operation, tuple[Value, ...]]:
     channels, out = (int(2 ** rng.uniform(1, 5)) for _ in range(2))
-    side, kernel = int(rng.integers(6, 20)), int(rng.choice([1, 3, 3, 3, 5]))
-    depthwise = rng.random() < 0.3
     out = channels if depthwise else out
-    x = Value("x", (side, side, channels), codes(int(rng.integers(3, 9)), bool(rng.integers(2))))
+    axes = int(rng.choice([1, 2, 2, 2, 3]))
+    most = {1: 40, 2: 16, 3: 8}[axes]
+    sizes = tuple(int(size) for size in rng.integers(6, most, axes))
+    kernel, stride = int(rng.choice([1, 3, 3, 3, 5])), int(rng.choice([1, 1, 2]))
     pad = int(rng.choice([0, kernel // 2]))
-    size = side + 2 * pad - kernel + 1
+    x = Value("x", (*sizes, channels), codes(int(rng.integers(3, 9)), bool(rng.integers(2))))
+    counts = tuple((size + 2 * pad - kernel) // stride + 1 for size in sizes)
     fields = {
-        "weight": weights(rng, (out, kernel, kernel, 1 if depthwise else channels), int(rng.integers(3, 9))),
+        "weight": weights(
+            rng, (out, *(kernel,) * axes, 1 if depthwise else channels), int(rng.choice([1, 3, 4, 5, 6, 7, 8]))
+        ),
         "bias": weights(rng, (out,), 10),
-        "stride": (1, 1),
-        "padding": ((pad, pad), (pad, pad)),
-        "dilation": (1, 1),
+        "stride": (stride,) * axes,
+        "padding": ((pad, pad),) * axes,
+        "dilation": (1,) * axes,
         "groups": channels if depthwise else 1,
     }
-    return made(Convolve, (x,), (size, size, out), **fields), (x,)
+    return made(Convolve, (x,), (*counts, out), **fields), (x,)
+
+
+def depthwise(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
+    return convolve(rng, depthwise=True)
 
 
 def requantize(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
@@ -96,8 +107,11 @@ def requantize(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
         rng.integers(1 << size - 2, 1 << size, row),
     ][kind]
     shift = max(x.codes.bits - bits + (size if kind else 0) - int(rng.integers(0, 3)), 1)
-    out = Value("out", (row,), codes(bits, bool(rng.integers(2))))
+    made = codes(bits, bool(rng.integers(2)))
     rounding = str(rng.choice(["even", "even", "up", "floor"]))
+    if made.low < 0 and rng.random() < 0.5:
+        made = replace(made, low=made.low + 1)  # a range that is narrow, as signed formats often are
+    out = Value("out", (row,), made)
     return Requantize(("x",), out, np.asarray(multiplier), shift, rounding), (x,)
 
 
@@ -186,24 +200,62 @@ def aggregate(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
     return made(Aggregate, (x,), (nodes, channels), matrix=matrix), (x,)
 
 
+def numbers(rng: Rng, shape: tuple[int, ...]) -> Value:
+    return Value("x", shape, codes(int(rng.integers(3, 13)), bool(rng.integers(2))))
+
+
+def cut(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
+    rows, row, axis = int(rng.integers(4, 30)), int(2 ** rng.uniform(2, 6)), int(rng.integers(2))
+    start = int(rng.integers(0, (rows, row)[axis] // 2))
+    stop = int(rng.integers(start + 1, (rows, row)[axis] + 1))
+    x = numbers(rng, (rows, row))
+    shape = [rows, row]
+    shape[axis] = stop - start
+    return made(Slice, (x,), tuple(shape), axis=axis, start=start, stop=stop), (x,)
+
+
+def join(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
+    row, axis = 4 * int(rng.integers(1, 12)), int(rng.integers(2))
+    a, b = (replace(numbers(rng, (int(rng.integers(1, 20)) if axis == 0 else 4, row)), name=name) for name in "ab")
+    shape = (a.shape[0] + b.shape[0], row) if axis == 0 else (4, 2 * row)
+    return made(Concat, (a, b), shape, axis=axis), (a, b)
+
+
+def spread(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
+    axes, stride = int(rng.integers(1, 4)), int(rng.integers(2, 4))
+    sizes = [int(size) for size in rng.integers(2, 9, axes)]
+    x = numbers(rng, (*sizes, int(2 ** rng.uniform(1, 5))))
+    return made(Spread, (x,), (*((n - 1) * stride + 1 for n in sizes), x.row), stride=(stride,) * axes), (x,)
+
+
+def repeat(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
+    axes, times = int(rng.integers(1, 4)), int(rng.integers(2, 4))
+    sizes = [int(size) for size in rng.integers(2, 9, axes)]
+    x = numbers(rng, (*sizes, int(2 ** rng.uniform(1, 5))))
+    return made(Repeat, (x,), (*(n * times for n in sizes), x.row), times=(times,) * axes), (x,)
+
+
 KINDS: dict[Callable[[Rng], tuple[Operation, tuple[Value, ...]]], int] = {
     linear: 36,
     requantize: 20,
-    lookup: 12,
+    lookup: 18,
     add: 8,
     multiply: 10,
     reduce: 8,
-    convolve: 12,
+    convolve: 16,
+    depthwise: 8,
     pool: 8,
     matmul: 12,
     normalize: 10,
     permute: 8,
     embed: 6,
     aggregate: 8,
+    cut: 4,
+    join: 4,
+    spread: 4,
+    repeat: 4,
 }
 """Kinds of single blocks, and how many of each."""
-NETWORKS = 10
-RESIDUALS = 10
 FOLDED = 1000
 """Seeds from here on are those of folds."""
 
@@ -240,45 +292,3 @@ def together(programs: Mapping[str, Program]) -> Netlist:
 
 def _rng(kind: str, number: int) -> Rng:
     return np.random.default_rng([len(kind), sum(map(ord, kind)), number])
-
-
-def network(number: int) -> Netlist:
-    """A chain of layers with activations between them, folded at random."""
-    rng = np.random.default_rng([9, number])
-    sizes = [int(2 ** rng.uniform(3, 6.5)) for _ in range(rng.integers(3, 5))]
-    bits, weight_bits = int(rng.integers(3, 9)), int(rng.integers(2, 9))
-    x = Value("x", (sizes[0],), codes(bits, False))
-    value, operations, folds = x, [], {}
-    for layer, size in enumerate(sizes[1:]):
-        weight = weights(rng, (size, sizes[layer]), weight_bits)
-        sums = made(Linear, (value,), (size,), weight=weight, bias=weights(rng, (size,), 10))
-        sums = replace(sums, output=replace(sums.output, name=f"sum{layer}"))
-        rounded = Value(f"value{layer}", (size,), codes(bits, False))
-        shift = max(sums.output.codes.bits - bits - 2, 1)
-        rounding = Requantize((sums.output.name,), rounded, np.array(1), shift)
-        for operation, given in ((sums, value), (rounding, sums.output)):
-            operations.append(operation)
-            folds[operation.output.name] = fold(rng, operation, (given,), 24)
-        value = rounded
-    return connect(Program((x,), tuple(operations), (value.name,)), folds)
-
-
-def residual(number: int) -> Netlist:
-    """A number and its rounded self added: what splits, waits and changes lanes between blocks."""
-    rng = np.random.default_rng([7, number])
-    row, bits = int(2 ** rng.uniform(3, 7)), int(rng.integers(5, 17))
-    x = Value("x", (row,), codes(bits, True))
-    rounded = Requantize(("x",), Value("rounded", (row,), codes(bits - 2, True)), np.array(1), 2)
-    total = made(Add, (x, rounded.output), (row,), shifts=(0, 0), signs=(1, 1))
-    total = replace(total, output=replace(total.output, name="total"))
-    offset = made(Constant, (), (row,), value=weights(rng, (row,), int(rng.integers(3, 9))))
-    offset = replace(offset, output=replace(offset.output, name="offset"))
-    moved = made(Add, (total.output, offset.output), (row,), shifts=(0, 0), signs=(1, 1))
-    program = Program((x,), (rounded, total, offset, moved), ("out",))
-    folds = {
-        "rounded": fold(rng, rounded, (x,), 16),
-        "total": fold(rng, total, (x, rounded.output), 16),
-        "offset": fold(rng, offset, (), 16),
-        "out": fold(rng, moved, (total.output, offset.output), 16),
-    }
-    return connect(program, folds, {"total.a": int(2 ** rng.uniform(1, 8))})

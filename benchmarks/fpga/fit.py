@@ -1,44 +1,72 @@
-"""Fits the prices of the cost model by nonnegative least squares, and judges them on held-out designs."""
+"""Fits the prices of the cost model by nonnegative least squares, and judges it on held-out designs.
+
+Prices are of tables: all else that a block takes follows rules. Parts that several blocks have cost the same in each.
+"""
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from scipy.optimize import nnls
 
+from benchmarks.fpga.networks import HELD_OUT
+from planish.targets.fpga.cost import Prices, predict
 from planish.targets.fpga.counting import COUNTERS
-from planish.targets.fpga.utilization import Utilization
+from planish.targets.fpga.utilization import Utilization, total
 
 Row = Mapping[str, Any]
+Designs = Mapping[str, Sequence[Row]]
 FLOOR = 40
-"""Cells: errors of smaller blocks count as if they had so many."""
+"""Cells: errors of smaller designs count as if they had so many."""
 FOLDS = 10
 
 
-def fitted(rows: Iterable[Row]) -> dict[str, dict[str, list[float]]]:
-    """Prices of each module."""
-    modules: dict[str, list[Row]] = defaultdict(list)
+def designs(rows: Iterable[Row]) -> dict[str, list[Row]]:
+    """Rows by the design that they are in: only its sum is certain, as yosys merges what blocks share."""
+    found: dict[str, list[Row]] = defaultdict(list)
+    for row in sorted(rows, key=lambda row: row["design"]):
+        found[row["design"]].append(row)
+    return dict(found)
+
+
+def is_network(design: str) -> bool:
+    """Whether it is never fitted on."""
+    return kind(design) in {make.__name__ for make in HELD_OUT}
+
+
+def kind(design: str) -> str:
+    """Of a design's name."""
+    return design.rpartition("-")[0]
+
+
+def fitted(rows: Iterable[Row]) -> Prices:
+    """Prices, of least absolute relative error, from designs that are no networks."""
+    fit_on = [each for name, each in designs(rows).items() if not is_network(name)]
+    amounts = [_amounts(each) for each in fit_on]
+    names = sorted({name for each in amounts for name in each})
+    a = np.array([[each[name] for name in names] for each in amounts])
+    used = [_used(each) for each in fit_on]
+    scale = 1 / np.maximum([each.lut for each in used], FLOOR)
+    prices = _robust(a * scale[:, None], np.array([each.lut4 for each in used]) * scale)
+    return {name: round(float(price), 4) for name, price in zip(names, prices, strict=True) if price >= 1e-4}
+
+
+def _amounts(rows: Iterable[Row]) -> Counter[str]:
+    found: Counter[str] = Counter()
     for row in rows:
-        modules[row["module"]].append(row)
-    return {module: _fit(module, found) for module, found in sorted(modules.items())}
-
-
-def _fit(module: str, rows: Sequence[Row]) -> dict[str, list[float]]:
-    features = np.array([COUNTERS[module](row["parameters"])[0] for row in rows], dtype=np.float64)
-    found = {}
-    for kind in ("lut", "ff"):
-        used = np.array([getattr(Utilization(**row["used"]), kind) for row in rows], dtype=np.float64)
-        weight = 1 / np.maximum(used, FLOOR)
-        prices = _robust(features * weight[:, None], used * weight)
-        found[kind] = [round(float(price), 5) for price in prices]
+        found.update(COUNTERS[row["module"]](row["parameters"]).logic)
     return found
 
 
+def _used(rows: Iterable[Row]) -> Utilization:
+    return total(Utilization(**row["used"]) for row in rows)
+
+
 def _robust(a: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """Prices of least absolute error, by reweighted least squares."""
+    """Least absolute error, by reweighted least squares."""
     weight = np.ones(len(y))
     prices = np.zeros(a.shape[1])
     for _ in range(12):
@@ -47,63 +75,49 @@ def _robust(a: np.ndarray, y: np.ndarray) -> np.ndarray:
     return prices
 
 
-def predicted(model: Mapping[str, Mapping[str, Sequence[float]]], row: Row) -> Utilization:
-    """What a model says of a row."""
-    features, dsp, bram = COUNTERS[row["module"]](row["parameters"])
-    lut, ff = (float(np.dot(features, model[row["module"]][kind])) for kind in ("lut", "ff"))
-    return Utilization(lut4=round(lut), ff=round(ff), dsp=dsp, bram=bram)
-
-
-def held_out(rows: Sequence[Row]) -> list[tuple[Row, Utilization]]:
-    """Each row as predicted by a model that was fitted without the design it is in; networks are fitted on never."""
-    single = [row for row in rows if not row["design"].startswith("network")]
-    names = sorted({row["design"] for row in single})
-    places = np.random.default_rng(0).permutation(len(names)) % FOLDS
-    part = dict(zip(names, places.tolist(), strict=True))
-    found = []
-    for fold in range(FOLDS):
-        model = fitted(row for row in single if part[row["design"]] != fold)
-        found += [
-            (row, predicted(model, row)) for row in single if part[row["design"]] == fold and row["module"] in model
-        ]
-    model = fitted(single)
-    return found + [
-        (row, predicted(model, row)) for row in rows if row["design"].startswith("network") and row["module"] in model
-    ]
+def held_out(rows: Sequence[Row]) -> dict[str, Utilization]:
+    """Each design as predicted from prices that were fitted without it; networks are never fitted on."""
+    every = designs(rows)
+    single = [name for name in every if not is_network(name)]
+    part = dict(zip(single, (np.random.default_rng(0).permutation(len(single)) % FOLDS).tolist(), strict=True))
+    found = {}
+    for fold in range(FOLDS + 1):
+        chosen = [name for name in every if part.get(name, FOLDS) == fold]
+        prices = fitted(row for name, each in every.items() if name not in chosen for row in each)
+        for name in chosen:
+            found[name] = total(predict(row["module"], row["parameters"], prices) for row in every[name])
+    return found
 
 
 def errors(rows: Sequence[Row]) -> dict[str, Any]:
-    """Mean relative error of LUT and FF on held-out designs (the sums of their blocks), by kind of design and in all.
+    """Mean relative error of LUT and FF on held-out designs, by kind of design and in all.
 
-    `wrong` counts rows whose DSP blocks or block memories are not exact.
+    `wrong` lists designs whose DSP blocks or block memories are not exact.
     """
-    designs: dict[str, list[tuple[Row, Utilization]]] = defaultdict(list)
-    for row, guess in held_out(rows):
-        designs[row["design"]].append((row, guess))
+    every, guesses = designs(rows), held_out(rows)
     by_kind: dict[str, dict[str, list[float]]] = defaultdict(lambda: {"lut": [], "ff": []})
     wrong: dict[str, list[str]] = {"dsp": [], "bram": []}
-    for name, pairs in designs.items():
-        true = sum((Utilization(**row["used"]) for row, _ in pairs), Utilization())
-        guess = sum((guess for _, guess in pairs), Utilization())
-        for kind in ("lut", "ff"):
-            actual = getattr(true, kind)
-            error = abs(getattr(guess, kind) - actual) / max(actual, FLOOR)
-            by_kind[name.rpartition("-")[0]][kind].append(error)
-            by_kind["all"][kind].append(error)
-        for kind, list_of in wrong.items():
-            if getattr(true, kind) != getattr(guess, kind):
-                list_of.append(f"{name}: {getattr(guess, kind)} for {getattr(true, kind)}")
+    for name, guess in guesses.items():
+        true = _used(every[name])
+        groups = (kind(name), "networks" if is_network(name) else "blocks", "all")
+        for which in ("lut", "ff"):
+            actual = getattr(true, which)
+            error = abs(getattr(guess, which) - actual) / max(actual, FLOOR)
+            for group in groups:
+                by_kind[group][which].append(error)
+        for which, listed in wrong.items():
+            if getattr(true, which) != getattr(guess, which):
+                listed.append(f"{name}: {getattr(guess, which)} for {getattr(true, which)}")
     told = {
-        kind: {"designs": len(found["lut"]), **{name: float(np.mean(each)) for name, each in found.items()}}
-        for kind, found in sorted(by_kind.items())
+        group: {"designs": len(found["lut"]), **{which: float(np.mean(each)) for which, each in found.items()}}
+        for group, found in sorted(by_kind.items())
     }
     return {"errors": told, "wrong": wrong}
 
 
-def report(rows: Sequence[Row]) -> list[str]:
+def report(found: Mapping[str, Any]) -> list[str]:
     """The errors as lines of text."""
-    found = errors(rows)
     lines = [f"{'held-out designs':16} {'n':>4} {'LUT':>7} {'FF':>7}"]
-    for kind, each in found["errors"].items():
-        lines.append(f"{kind:16} {each['designs']:4} {each['lut']:7.1%} {each['ff']:7.1%}")
-    return lines + [f"wrong {kind}: {len(names)} ({'; '.join(names[:8])})" for kind, names in found["wrong"].items()]
+    for group, each in found["errors"].items():
+        lines.append(f"{group:16} {each['designs']:4} {each['lut']:7.1%} {each['ff']:7.1%}")
+    return lines + [f"wrong {which}: {len(names)} ({'; '.join(names[:8])})" for which, names in found["wrong"].items()]

@@ -1,73 +1,104 @@
 """What a block takes, in microseconds, from its parameters: for choosing folds and for search.
 
-Each block's registers, adders, choices and memories are counted from its parameters, as its SystemVerilog has them.
-What yosys makes of them differs by shared logic and cut carry chains, so each count has a price in tables and one in
-flip-flops, fitted on synthesized designs (`benchmarks/fpga/syntheses.py`; both are in `syntheses.json`). DSP blocks,
-block memories and the initiation interval follow rules and are exact.
+Each block's registers, adders, choices and memories are counted from its parameters, as its SystemVerilog has them and
+as yosys maps them. Flip-flops, carry cells, memories and DSP blocks follow from that, and what else goes to tables has
+prices, fitted on synthesized designs (`benchmarks/fpga/syntheses.py`; both are in `syntheses.json`).
 """
 
 from __future__ import annotations
 
 import json
-from functools import cache
+from collections.abc import Mapping
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from planish.targets.fpga.blocks.base import Instance
-from planish.targets.fpga.counting import COUNTERS, Features, Parameters
+from planish.targets.fpga.counting import COUNTERS, Parameters
 from planish.targets.fpga.utilization import Utilization
 
 FILE = Path(__file__).with_name("syntheses.json")
+Prices = Mapping[str, float]
+"""LUT4 for one of each kind of logic, by the names that `counting` gives them."""
 
 
 def cost(instance: Instance) -> Utilization:
-    """What a block takes; tables are LUT4-equivalents. A block that was never synthesized is guessed by its lanes."""
-    if instance.module not in _prices():
+    """What a block takes. One that is not the library's is guessed by its lanes, products and memories."""
+    if instance.module not in COUNTERS:
         return _guess(instance)
-    more = toggles(instance)
-    return predict(instance.module, {**instance.parameters, **more} if more else instance.parameters)
+    at = {**instance.parameters, **facts(instance)}
+    return _priced(instance.module, tuple(at), tuple(at.values()))
 
 
-def predict(module: str, parameters: Parameters) -> Utilization:
-    """What a module of the library takes, from its parameters and the `toggles` of its tables."""
-    features, dsp, bram = COUNTERS[module](parameters)
-    lut = ff = 0.0
-    for feature, for_lut, for_ff in zip(features, *_prices()[module], strict=True):
-        lut += feature * for_lut
-        ff += feature * for_ff
-    return Utilization(lut4=round(lut), ff=round(ff), dsp=dsp, bram=bram)
+@lru_cache(1 << 16)  # a search asks for the same blocks again and again
+def _priced(module: str, names: tuple[str, ...], values: tuple[int, ...]) -> Utilization:
+    return predict(module, dict(zip(names, values, strict=True)), _prices())
+
+
+def predict(module: str, parameters: Parameters, prices: Prices) -> Utilization:
+    """What a module of the library takes, from its parameters and the `facts` of its memories."""
+    count = COUNTERS[module](parameters)
+    lut4 = 0.0
+    for kind, amount in count.logic.items():
+        lut4 += amount * prices.get(kind, 0.0)
+    return Utilization(round(lut4), count.carries, count.ff, count.dsp, count.bram, count.ram)
 
 
 def _guess(instance: Instance) -> Utilization:
     """A rule of thumb: something for each lane, each product in tables, and the memories."""
     at, sizes = instance.parameters, [memory.words.size * memory.bits for memory in instance.memories.values()]
     lanes = sum(instance.lanes_in) + instance.lanes_out
-    lut = 40 + 20 * lanes + sum(bits // 16 for bits in sizes if bits <= 2048)
-    dsp, bram = 0, sum(-(-bits // 18432) for bits in sizes if bits > 2048)
-    if instance.module in COUNTERS:
-        _, dsp, bram = COUNTERS[instance.module](at)
-    if not dsp:
-        bits = at.get("A_WIDTH", at.get("IN_WIDTH", 0)) * at.get("B_WIDTH", at.get("WEIGHT_WIDTH", 0))
-        lut += at.get("SIMD", 1) * at.get("PE", at.get("LANES", 1)) * bits
-    return Utilization(lut4=lut, ff=60 + 24 * lanes, dsp=dsp, bram=bram)
+    bits = at.get("A_WIDTH", at.get("IN_WIDTH", 0)) * at.get("B_WIDTH", at.get("WEIGHT_WIDTH", 0))
+    products = at.get("SIMD", 1) * at.get("PE", at.get("LANES", 1)) * bits
+    return Utilization(
+        lut4=40 + 20 * lanes + sum(size // 16 for size in sizes if size <= 2048) + products,
+        ff=60 + 24 * lanes,
+        bram=sum(-(-size // 18432) for size in sizes if size > 2048),
+    )
 
 
-def toggles(instance: Instance) -> dict[str, int]:
-    """How often neighboring entries of a table differ in a bit: smooth functions take few LUTs."""
-    if instance.module != "lookup":
-        return {}
-    words = np.asarray(instance.memories["TABLE"].words, dtype="<i8")
-    return {"TOGGLES": int(np.unpackbits((words[1:] ^ words[:-1]).view(np.uint8)).sum())}
+def facts(instance: Instance) -> dict[str, int]:
+    """What of its memories' contents decides how much a block takes."""
+    if "BIASES" in instance.memories:
+        return {"BIAS_BITS": _bits(instance.memories["BIASES"].words.tobytes())}
+    if instance.module in ("lookup", "normalize"):
+        table = instance.memories["TABLE"]
+        columns, leaves, branches = _shared(table.words.tobytes(), table.bits)
+        return {"COLUMNS": columns, "LEAVES": leaves, "BRANCHES": branches}
+    return {}
+
+
+@lru_cache(1024)  # a layer has the same memories in each fold
+def _bits(words: bytes) -> int:
+    """Bits of the widest of some numbers, with a sign."""
+    numbers = np.frombuffer(words, dtype=np.int64)
+    return max(int(numbers.max()).bit_length(), int(~numbers.min()).bit_length()) + 1
+
+
+@lru_cache(1024)
+def _shared(words: bytes, bits: int) -> tuple[int, int, int]:
+    """Columns of a table that differ, its tables of four inputs that do, and the choices that lead to them."""
+    numbers = np.frombuffer(words, dtype=np.int64)
+    size = len(numbers)
+    planes = (numbers >> np.arange(bits)[:, None] & 1).astype(np.uint8)
+    wires = {(np.arange(min(size, 16)) >> bit & 1).astype(np.uint8).tobytes() for bit in range(4)}
+    found = []
+    while not found or size >= 16:
+        parts = {part.tobytes() for part in planes.reshape(-1, size)}
+        found.append(sum(0 < sum(part) < size and part not in wires for part in parts))
+        size //= 2
+    columns = {plane.tobytes() for plane in planes if 0 < plane.sum() < len(numbers)}
+    return len(columns), found[-1], sum(found[:-1])
 
 
 @cache
 def kept() -> dict[str, Any]:
     """The synthesized designs and the fitted prices."""
-    return json.loads(FILE.read_text()) if FILE.exists() else {"model": {}, "rows": []}
+    return json.loads(FILE.read_text()) if FILE.exists() else {"prices": {}, "rows": []}
 
 
 @cache
-def _prices() -> dict[str, tuple[Features, Features]]:
-    return {module: (tuple(found["lut"]), tuple(found["ff"])) for module, found in kept()["model"].items()}
+def _prices() -> Prices:
+    return kept()["prices"]

@@ -61,7 +61,8 @@ def owners(module: Mapping[str, Any]) -> dict[str, str]:
     """The instance of the top module that each cell of its flat netlist came from.
 
     Cells that keep their `instance` attribute tell it themselves. Tables lose theirs when logic is mapped: they are
-    named after a wire, which tells it in all but a few cases, and otherwise belong to most of the cells that they feed.
+    named after a wire, which tells it in all but a few cases, and otherwise belong to most of the cells that they feed,
+    or that feed them. Registers lose theirs where they were part of a memory: they belong to what they keep.
     """
     cells: Mapping[str, Any] = module["cells"]
     known = {name: cell["attributes"].get("instance", "") for name, cell in cells.items()}
@@ -71,13 +72,19 @@ def owners(module: Mapping[str, Any]) -> dict[str, str]:
         if not known[name] and prefix in instances and prefix != name:
             known[name] = prefix
     readers: dict[int, list[str]] = defaultdict(list)
+    drivers: dict[int, list[str]] = defaultdict(list)
     for name, cell in cells.items():
         for bit in _bits(cell, "input"):
             readers[bit].append(name)
+        for bit in _bits(cell, "output"):
+            drivers[bit].append(name)
     for _ in range(3):  # a table may feed tables
         unknown = [name for name in cells if not known[name]]
         for name in unknown:
-            votes = Counter(known[to] for bit in _bits(cells[name], "output") for to in readers[bit] if known[to])
+            feeds = [to for bit in _bits(cells[name], "output") for to in readers[bit] if known[to]]
+            fed_by = [by for bit in _bits(cells[name], "input") for by in drivers[bit] if known[by]]
+            kept = [by for bit in cells[name]["connections"].get("DI", ()) for by in drivers[bit] if known[by]]
+            votes = Counter(known[each] for each in kept or feeds or fed_by)
             known[name] = votes.most_common(1)[0][0] if votes else OUTSIDE
     return known
 

@@ -1,13 +1,13 @@
-"""What each block is made of, counted from its parameters: the features that the cost model has prices for."""
+"""What each block is made of, counted from its parameters."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
 from planish.targets.fpga.counting import products, streams, windows
-from planish.targets.fpga.counting.parts import Counted, Features, Parameters
+from planish.targets.fpga.counting.parts import Count, Parameters
 
-COUNTERS: dict[str, Callable[[Parameters], Counted]] = {
+COUNTERS: dict[str, Callable[[Parameters], Count]] = {
     "matvec": products.matvec,
     "matmul": products.matmul,
     "aggregate": products.aggregate,
@@ -34,4 +34,4 @@ COUNTERS: dict[str, Callable[[Parameters], Counted]] = {
 }
 """By the module's name."""
 
-__all__ = ["COUNTERS", "Counted", "Features", "Parameters"]
+__all__ = ["COUNTERS", "Count", "Parameters"]

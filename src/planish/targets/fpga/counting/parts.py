@@ -1,4 +1,6 @@
-"""What the parts that blocks share take: registers, adders, memories. Each follows its SystemVerilog."""
+"""What the parts that blocks share are made of: counters, adders, memories, multipliers. Each follows its SystemVerilog
+and what yosys does with it.
+"""
 
 from __future__ import annotations
 
@@ -6,29 +8,231 @@ from collections.abc import Mapping
 from functools import cache
 
 Parameters = Mapping[str, int]
-Features = tuple[float, ...]
-Counted = tuple[Features, int, int]
-"""Features, DSP blocks, block memories."""
+SMALL = 4
+"""Bits up to which yosys adds in tables instead of a carry chain."""
+_BLOCK = 128  # what a block memory costs yosys; tables cost the sixteenth of their bits, distributed memories 4 a cell
+_SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 
 
-def counter(size: int) -> int:
-    """Of a counter that runs to `size`."""
-    return (size - 1).bit_length() or 1
+class Count:
+    """What a block is made of; its parts are added one after the other.
+
+    Attributes:
+        logic: How much there is of what takes tables, by a name that has a price.
+        ff: Flip-flops.
+        carries: CCU2C.
+        ram: Distributed memories.
+        dsp: DSP blocks.
+        bram: Block memories.
+    """
+
+    __slots__ = ("bram", "carries", "dsp", "ff", "logic", "ram")
+
+    def __init__(self, module: str, ff: int = 0) -> None:
+        self.logic: dict[str, float] = {module: 1.0}
+        self.ff = ff
+        self.carries = self.ram = self.dsp = self.bram = 0
+
+    def tables(self, kind: str, amount: float) -> None:
+        """Logic of a kind."""
+        self.logic[kind] = self.logic.get(kind, 0.0) + amount
+
+    def counter(self, size: int) -> None:
+        """One that runs from 0 to `size` - 1."""
+        if size == 1:
+            return
+        bits = (size - 1).bit_length()
+        self.ff += bits
+        kind = "counter"
+        if bits > SMALL:
+            self.carries += (bits + 1) // 2
+            kind = "long counter"
+        self.logic[kind] = self.logic.get(kind, 0.0) + bits
+
+    def adder(self, bits: int, times: int = 1) -> None:
+        """Of so many bits, without what keeps the sum."""
+        if bits > SMALL:
+            self.carries += times * ((bits + 1) // 2)
+        else:
+            self.tables("adder", times * bits)
+
+    def comparator(self, bits: int, times: int = 1) -> None:
+        """Of two numbers: only the last carry matters, and an odd last bit makes it in a table."""
+        if bits > SMALL:
+            self.carries += times * (bits // 2)
+        self.tables("adder" if bits <= SMALL else "comparator", times * (bits if bits <= SMALL else 1))
+
+    def rom(self, width: int, depth: int, block: int = 0, stored: int | None = None) -> None:
+        """Of rtl/rom.sv with random words; `stored` bits of them are neither constant nor copies of others."""
+        if depth == 1 or self._in_block(width, depth, block):
+            return
+        kept = distinct(width, depth) if stored is None else stored
+        self.ff += 2 * kept
+        self.tables("rom", kept)
+        self.tables("deep rom", kept * max(depth - 16, 0) / 8)
+
+    def table(self, width: int, depth: int, block: int, columns: int, leaves: int, branches: int) -> None:
+        """Of rtl/rom.sv with words that are known: their columns, and the tables and choices that they take."""
+        if not self._in_block(width, depth, block):
+            self.ff += 2 * columns
+            self.tables("leaf", leaves)
+            self.tables("branch", branches)
+
+    def _in_block(self, width: int, depth: int, block: int) -> bool:
+        address = (depth - 1).bit_length()
+        needed, banks = blocks(width, 1 << address)
+        if not block and width << address < 16 * _BLOCK * needed:
+            return False
+        self.bram += needed
+        if banks > 1:  # what chooses between them stands before the second register
+            self.ff += width + (banks - 1).bit_length()
+            self.tables("memory", width * (banks - 1))
+        return True
+
+    def memory(self, width: int, depth: int, registers: int) -> None:
+        """One that is written, read into `registers` registers one after the other."""
+        cells, needed, banks = ram(width, depth)
+        if needed:
+            self.bram += needed
+            self.ff += width * max(registers - 2, 0)
+            if banks > 1:
+                self.ff += (width if registers > 1 else 0) + (banks - 1).bit_length()
+                self.tables("memory", width * (banks - 1))
+        else:
+            self.ram += cells
+            self.ff += width * registers
+            if banks > 1:
+                self.tables("memory", width * (banks - 1))
+                self.tables("bank", banks)
+
+    def mult(
+        self, a: Word, b: Word, dsp: int, times: int = 1, words: int = 64, unread: int = 0, constant: int = 0
+    ) -> None:
+        """Of rtl/mult.sv.
+
+        Args:
+            a: What is multiplied.
+            b: With what.
+            dsp: 1: in DSP blocks.
+            times: How many there are.
+            words: How many numbers b may be: few of them share much.
+            unread: Low bits of the product that nobody reads.
+            constant: What b always is; 0: it is not.
+        """
+        registers, carries, chosen, added, blocks = mult(a, b, dsp, min(words, 64), unread, constant)
+        self.ff += times * registers
+        self.carries += times * carries
+        self.dsp += times * blocks
+        if chosen:
+            self.tables("chosen copy", times * chosen)
+        if added:
+            self.tables("adder", times * added)
+
+    def tree(self, lanes: int, width: int, most: int = 64, times: int = 1) -> None:
+        """Of rtl/dot_tree.sv and, for sums, rtl/tree.sv."""
+        registers, carries, added = tree(lanes, width, most)
+        self.ff += times * registers
+        self.carries += times * carries
+        if added:
+            self.tables("adder", times * added)
+
+    def replay(self, bits: int, beats: int, times: int) -> None:
+        """Of rtl/replay.sv."""
+        if times == 1:
+            return
+        self.tables("replay", 1)
+        self.ff += bits + 1
+        self.counter(times)
+        if beats > 1:
+            self.ff += 1
+            self.counter(beats)
+            self.tables("choice", bits)
+            self.memory(bits, 1 << (beats - 1).bit_length(), 1)
+
+
+Word = tuple[int, int]
+"""Bits, and 1 where they are signed."""
 
 
 @cache
-def mult(a: int, b: int, dsp: int) -> tuple[int, int, int]:
-    """Registers, adder bits and DSP blocks of rtl/mult.sv."""
-    if dsp and a <= 18 and b <= 18:
-        return 0, 0, 1
-    if dsp:
-        tiles = _tiles(a + 1) * _tiles(b + 1)
-        return a + b + 2 + 2 * (a + b), (tiles - 1) * (a + b), tiles
-    few, many = min(a, b), max(a, b)
-    pairs = (few + 1) // 2
-    fours = (pairs + 1) // 2
-    adders = few // 2 * (many + 3) + pairs // 2 * (many + 5) + (fours - 1) * (a + b)
-    return pairs * (many + 3) + fours * (many + 5) + a + b, adders, 0
+def distinct(columns: int, depth: int) -> int:
+    """Of so many columns of random words, those that are neither constant nor copies of others."""
+    if depth == 1 or depth > 20:
+        return columns * (depth > 1)
+    patterns = 2**depth - 2
+    varied = columns * (1 - 2.0 ** (1 - depth))
+    return round(patterns * (1 - (1 - 1 / patterns) ** varied))
+
+
+@cache
+def mult(a: Word, b: Word, dsp: int, words: int, unread: int, constant: int) -> tuple[int, int, int, int, int]:
+    """Registers, carries, choices, bits that are added in tables and DSP blocks of rtl/mult.sv."""
+    width = a[0] + b[0]
+    if dsp and a[0] <= 18 and b[0] <= 18:
+        return 0, 0, 0, 0, 1
+    if dsp:  # yosys adds what lies above the first 18 bits
+        blocks = _tiles(a[0] + 1) * _tiles(b[0] + 1)
+        registers = a[0] + (0 if constant else b[0]) + 2 * (width - unread)
+        return registers, (blocks - 1) * ((width - 17) // 2), 0, 0, blocks
+    rows = _Rows(width, unread)
+    if a[0] < b[0]:
+        rows.add(a, b, -1)
+    else:
+        rows.add(b, a, constant or -1)
+    chosen = rows.chosen
+    if words < 20:  # columns of b that are alike choose the same
+        chosen *= (2**words - 1) * (1 - (1 - 0.5**words) ** b[0]) / b[0]
+    return rows.registers, rows.carries, 0 if constant else round(chosen), rows.added, 0
+
+
+class _Rows:
+    """A product in tables: shifted copies of a number, added in pairs, in fours, and all together."""
+
+    def __init__(self, width: int, unread: int) -> None:
+        self.width, self.unread = width, unread
+        self.registers = width - unread
+        self.carries = self.chosen = self.added = 0
+
+    def add(self, few: Word, many: Word, bits: int) -> None:
+        """The bits of `few` choose copies of `many`; of a constant only those in `bits`."""
+        pairs = (few[0] + 1) // 2
+        seen: set[bool] = set()
+        for four in range((pairs + 1) // 2):
+            room = self.width - 4 * four  # bits that matter from here on
+            dropped = min(self.unread, 4) if four == 0 else 0
+            kept = [self._pair(pair, few, many, bits, room, seen) for pair in (2 * four, 2 * four + 1) if pair < pairs]
+            low, high = (*kept, 0)[:2]
+            if low and high:
+                self._chain(min(many[0] + 5, room) - 2)
+            self.registers += max((min(many[0] + 5, room) if high else low) - dropped, 0)
+            if four and (low or high):
+                self._chain(room)
+
+    def _pair(self, pair: int, few: Word, many: Word, bits: int, room: int, seen: set[bool]) -> int:
+        """Bits that a pair keeps."""
+        space, count = room - 2 * (pair % 2), min(few[0] - 2 * pair, 2)
+        negative = few[1] and 2 * pair + 2 >= few[0]
+        chosen = bits >> 2 * pair & 3 & (1 << count) - 1
+        if not chosen:
+            return 0
+        if chosen == 3:
+            kept = min(many[0] + 2 + many[1], space)
+            self._chain(min(many[0] + 2, space) - (not negative))
+        else:
+            kept = min(many[0] + bool(negative), space)
+            if negative:
+                self._chain(kept)
+        self.chosen += many[0] * count
+        if bits == -1 or (chosen == 3) not in seen:  # a constant makes some pairs the same
+            self.registers += kept - (min(self.unread, 2) if pair == 0 else 0)
+        seen.add(chosen == 3)
+        return kept
+
+    def _chain(self, bits: int) -> None:
+        if bits > SMALL:
+            self.carries += (bits + 1) // 2
+        else:
+            self.added += max(bits, 0)
 
 
 def _tiles(bits: int) -> int:
@@ -37,54 +241,41 @@ def _tiles(bits: int) -> int:
 
 
 @cache
-def tree(lanes: int, width: int, most: int = 64) -> tuple[int, int]:
-    """Registers and adder bits of rtl/dot_tree.sv and rtl/tree.sv."""
-    registers = adders = level = 0
-    while lanes > 1:
-        level += 1
-        bits = min(width + level, most)
-        adders += lanes // 2 * bits
-        lanes = (lanes + 1) // 2
-        registers += lanes * bits
-    return registers, adders
+def tree(lanes: int, width: int, most: int = 64) -> tuple[int, int, int]:
+    """Registers, carries and bits that are added in tables of rtl/dot_tree.sv and rtl/tree.sv."""
+    registers = carries = added = 0
+    numbers = [width] * lanes
+    while len(numbers) > 1:
+        sums = [min(max(pair) + 1, most) for pair in zip(numbers[::2], numbers[1::2], strict=False)]
+        for bits in sums:
+            if bits > SMALL:
+                carries += (bits + 1) // 2
+            else:
+                added += bits
+        numbers = sums + numbers[len(sums) * 2 :]
+        registers += sum(numbers)
+    return registers, carries, added
 
 
-def rom(width: int, depth: int) -> int:
-    """LUT4 of words in tables."""
-    return width * -(-depth // 16) if depth > 1 else 0
-
-
-@cache
-def blocks(width: int, depth: int) -> int:
-    """Block memories of so many words."""
-    return min(-(-width // w) * -(-depth // d) for w, d in ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192)))
-
-
-@cache
-def ram(width: int, depth: int) -> tuple[int, int]:
-    """Distributed memories (16 words of 4 bits), or else block memories, of one that is written: as yosys chooses."""
-    banks, needed = -(-depth // 16), blocks(width, depth)
-    cells = -(-width // 4) * banks
-    return (cells, 0) if 4 * cells + width * (banks - 1) / 8 < 128 * needed else (0, needed)
+def trailing_zeros(number: int) -> int:
+    """Of a number in binary: sums with it leave these bits alone."""
+    return (number & -number).bit_length() - 1
 
 
 @cache
-def muxes(width: int, depth: int) -> int:
-    """LUT4 that choose among distributed memories of a written memory, those that hold the words included."""
-    cells, _ = ram(width, depth)
+def blocks(width: int, depth: int) -> tuple[int, int]:
+    """Block memories of so many words, and how many of them stand one after the other."""
+    return min((-(-width // w) * -(-depth // d), -(-depth // d)) for w, d in _SHAPES)
+
+
+@cache
+def ram(width: int, depth: int) -> tuple[int, int, int]:
+    """Distributed memories (16 words of 4 bits) of one that is written, or else block memories, and how many of them
+    stand one after the other: as yosys chooses.
+    """
     banks = -(-depth // 16)
-    return 6 * cells + (width * (banks - 1) * 2 // 3 + banks if cells else 0)
-
-
-def replay(bits: int, beats: int, times: int) -> tuple[int, int, int, int]:
-    """Registers, choices, LUT4 of memories and block memories of rtl/replay.sv."""
-    if times == 1:
-        return 0, 0, 0, 0
-    _, needed = ram(bits, 1 << counter(beats))
-    registers = 2 * bits + counter(beats) + counter(times) + 2
-    return (
-        registers - bits * (needed > 0),
-        bits + counter(beats) + counter(times),
-        muxes(bits, 1 << counter(beats)),
-        needed,
-    )
+    needed, deep = blocks(width, depth)
+    cells = -(-width // 4) * banks
+    if 4 * cells + width * (banks - 1) / 2 < _BLOCK * needed:
+        return cells, 0, banks
+    return 0, needed, deep

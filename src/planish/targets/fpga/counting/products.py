@@ -1,140 +1,177 @@
-"""Blocks with products: a row of features for each, by its parameters."""
+"""Blocks with products, as their SystemVerilog has them."""
 
 from __future__ import annotations
 
-from planish.targets.fpga.counting import parts
-from planish.targets.fpga.counting.parts import Counted, Parameters
+from planish.targets.fpga.counting.parts import SMALL, Count, Parameters, distinct, trailing_zeros
+
+LUTS, DSP, SHARED, SIGNS = range(4)
 
 
-def matvec(p: Parameters) -> Counted:
+def matvec(p: Parameters) -> Count:
     """Of rtl/matvec.sv."""
-    simd, pe, given, made, style = p["SIMD"], p["PE"], p["IN_WIDTH"], p["OUT_WIDTH"], p["STYLE"]
-    beats, passes, weight = p["BEATS"], p["PASSES"], p["WEIGHT_WIDTH"]
-    rows, bias = p["GROUPS"] * passes, p["BIAS"]
-    depth, products = rows * beats, simd * pe
-    dsp = signs = 0
-    soft = (0, 0)
-    if style == 2:
-        pairs = (pe + 1) // 2
-        word, dsp = pairs * simd * (p["HIGH_WIDTH"] + weight), pairs * simd
-        low, high = parts.tree(simd, p["SPLIT"], made), parts.tree(simd, given + p["HIGH_WIDTH"], made)
-        tree = tuple(pairs * x + pe // 2 * y for x, y in zip(low, high, strict=True))
+    made = Count("matvec")
+    fill_matvec(made, p, p["BEATS"])
+    return made
+
+
+def fill_matvec(made: Count, p: Parameters, beats: int) -> None:
+    """A matrix-vector unit within another block."""
+    simd, pe, given, out, style = p["SIMD"], p["PE"], p["IN_WIDTH"], p["OUT_WIDTH"], p["STYLE"]
+    passes, weight, bias = p["PASSES"], p["WEIGHT_WIDTH"], p["BIAS"]
+    rows = p["GROUPS"] * passes
+    depth, numbers, sums = rows * beats, simd * given, pe * out
+    levels = (simd - 1).bit_length()
+    summed = 2 + (1 if style == SIGNS else 3) + levels
+    direct = summed + 1 + bias
+    slots = (direct + 2 + beats) // beats if direct + 1 > beats else 1
+
+    made.ff += slots.bit_length() + 2 + (slots > 1)
+    made.counter(max(beats, 2))
+    made.counter(max(passes, 2))
+    made.counter(depth)
+    if passes == 1:
+        made.ff += 2 * numbers
     else:
-        word = products * weight
-        width = given + (not p["IN_SIGNED"] if style == 3 else weight)
-        tree = tuple(pe * x for x in parts.tree(simd, width, made))
-        if style == 3:
-            signs = products * width
+        made.ff += 4
+        made.counter(beats)
+        made.memory(numbers, 2 << max((beats - 1).bit_length(), 1), 2)
+        made.tables("matvec buffer", 1)
+
+    if style == SHARED:
+        pairs, odd = (pe + 1) // 2, pe // 2
+        word = pairs * simd * (p["HIGH_WIDTH"] + weight)
+        made.dsp += pairs * simd
+        made.tree(simd, p["SPLIT"], out, pairs)
+        made.tree(simd, given + p["HIGH_WIDTH"], out, odd)
+        made.ff += odd * _lacking(simd)
+    else:
+        word = simd * pe * weight
+        width = given + (not p["IN_SIGNED"] if style == SIGNS else weight)
+        made.tree(simd, width, out, pe)
+        if style == SIGNS:
+            made.ff += pe * (simd * (width + 1) + _lacking(simd))
+            made.tables("sign", simd * pe * width)
         else:
-            registers, adders, dsp = (products * x for x in parts.mult(given, weight, style))
-            soft = (registers, adders)
-    bram = 0
-    rom = words = 0
-    if p["WEIGHT_BLOCK"]:
-        bram = parts.blocks(word, 1 << parts.counter(depth))
+            made.mult((given, p["IN_SIGNED"]), (weight, 1), style, simd * pe, depth)
+    made.rom(word, depth, p["WEIGHT_BLOCK"])
+
+    made.ff += 2 * summed + sums
+    if beats > 1:
+        made.ff += sums
+    made.adder(out, pe if beats > 1 or style == SIGNS else pe // 2 if style == SHARED else 0)
+    if bias:
+        made.ff += 2 + sums
+        made.counter(rows)
+        made.rom(sums, rows, stored=distinct(pe * p["BIAS_BITS"], rows))
+        made.adder(out, pe)
     else:
-        rom, words = parts.rom(word, depth), 2 * word * (depth > 1)
-    numbers = simd * given
-    _, blocks = parts.ram(numbers, 2 << parts.counter(beats)) if passes > 1 else (0, 0)
-    direct = 3 + (1 if style == 3 else 3) + (simd - 1).bit_length() + bias
-    slots = (direct + 2 + beats) // beats if direct + 1 > beats else 0
-    queued = pe * made if slots else 0
-    _, queue_blocks = parts.ram(queued, 1 << parts.counter(max(slots, 2))) if slots else (0, 0)
-    sums = pe * made
-    biases = 2 * sums * bias * (rows > 1)
-    control = parts.counter(beats) + parts.counter(passes) + parts.counter(depth) + (parts.counter(rows) if bias else 0)
-    registers = numbers * (2 - (blocks > 0)) + sums * (1 + (beats > 1) + bias) + queued * (queue_blocks == 0) + control
-    adders = tree[1] + sums * ((beats > 1) + bias)
-    memory = rom + parts.rom(sums * bias, rows)
-    memory += parts.muxes(numbers, 2 << parts.counter(beats)) if passes > 1 else 0
-    memory += parts.muxes(queued, 1 << parts.counter(max(slots, 2))) if slots else 0
-    features = (1.0, control, words + biases, registers + tree[0], adders, memory, *soft, signs)
-    return features, dsp, bram + blocks + queue_blocks
+        made.ff += 1
+    if slots > 1:
+        fill_fifo(made, sums, slots)
+    else:
+        made.ff += 1
 
 
-def matmul(p: Parameters) -> Counted:
+def _lacking(lanes: int) -> int:
+    """Registers of the ones that the sums of rtl/dot_tree.sv still lack."""
+    found = 0
+    while lanes > 1:
+        lanes = (lanes + 1) // 2
+        found += lanes
+    return found
+
+
+def fill_fifo(made: Count, width: int, depth: int) -> None:
+    """A queue within another block."""
+    address = max((depth - 1).bit_length(), 1)
+    made.ff += 3 * address + 2
+    made.tables("queue", 1)
+    if address > SMALL:
+        made.carries += 2 * ((address + 1) // 2)
+    if address + 1 > SMALL:
+        made.carries += (address + 2) // 2
+    made.tables("queue address", 3 * address)
+    made.memory(width, 1 << address, 1)
+    if depth > 64:
+        made.ff += 1
+
+
+def matmul(p: Parameters) -> Count:
     """Of rtl/matmul.sv."""
-    simd, pe, a, b, made = p["SIMD"], p["PE"], p["A_WIDTH"], p["B_WIDTH"], p["OUT_WIDTH"]
-    steps, tiles = -(-p["K"] // simd), -(-p["N"] // pe)
-    banks, lanes = (pe, simd) if p["TRANSPOSED"] else (simd, pe)
-    words_of_bank = lanes * b, 2 << parts.counter(steps * tiles)
-    _, blocks = parts.ram(*words_of_bank)
-    again = parts.replay(simd * a, steps, tiles)
-    registers, adders, dsp = (simd * pe * x for x in parts.mult(a, b, p["DSP"]))
-    tree = parts.tree(simd, a + b)
-    words = 0 if blocks else banks * lanes * b
-    control = (
-        parts.counter(steps)
-        + parts.counter(tiles)
-        + parts.counter(p["M"])
-        + parts.counter(p["K"])
-        + 3 * parts.counter(steps * tiles)
-    )
-    features = (
-        1.0,
-        control,
-        words + simd * a + again[0],
-        again[1],
-        banks * parts.muxes(*words_of_bank) + again[2],
-        registers,
-        adders,
-        pe * (tree[0] + made),
-        pe * (tree[1] + made),
-    )
-    return features, dsp, banks * blocks + again[3]
+    simd, pe, a, b, out = p["SIMD"], p["PE"], p["A_WIDTH"], p["B_WIDTH"], p["OUT_WIDTH"]
+    steps, tiles, turned = -(-p["K"] // simd), -(-p["N"] // pe), p["TRANSPOSED"]
+    banks, lanes = (pe, simd) if turned else (simd, pe)
+    address = max((steps * tiles - 1).bit_length(), 1)
+    levels = (simd - 1).bit_length()
+    made = Count("matmul", 4 + 3 * address + 3 * (5 + levels) + 3)
+    made.adder(address)
+    made.adder(address - (0 if turned else trailing_zeros(tiles)))
+    if not turned:
+        made.adder((tiles - 1).bit_length())
+    made.tables("matmul address", 3 * address)
+    for size in (banks, p["N"] if turned else p["K"], steps if turned else tiles, steps, tiles, p["M"]):
+        made.counter(size)
+    made.replay(simd * a, steps, tiles)
+    for _ in range(banks):
+        made.memory(lanes * b, 2 << address, 2)
+    made.ff += 2 * simd * a
+    made.mult((a, p["A_SIGNED"]), (b, p["B_SIGNED"]), p["DSP"], simd * pe)
+    made.tree(simd, a + b, 64, pe)
+    made.ff += pe * out
+    made.adder(out, pe)
+    made.tables("sum", pe * out)
+    made.tables("missing", (steps * simd - p["K"]) * a + (tiles * pe - p["N"]) * out)
+    made.tables("matmul bank", banks)
+    return made
 
 
-def aggregate(p: Parameters) -> Counted:
+def aggregate(p: Parameters) -> Count:
     """Of rtl/aggregate.sv."""
-    lanes, width, weight, made = p["LANES"], p["WIDTH"], p["WEIGHT"], p["OUT_WIDTH"]
-    address = parts.counter(p["NODES"] * p["BEATS"])
-    _, blocks = parts.ram(lanes * width, 2 << address)
-    registers, adders, dsp = (lanes * x for x in parts.mult(width, weight, p["DSP"]))
-    entry = weight + p["SOURCE"]
-    listed = p["EDGES"] * entry >= 2048
-    lists = parts.rom(entry, p["EDGES"]) * (not listed) + parts.rom(p["DEGREE"], p["TARGETS"])
-    control = (
-        4 * address
-        + 2 * parts.counter(p["EDGES"])
-        + 2 * parts.counter(p["TARGETS"])
-        + 3 * p["DEGREE"]
-        + parts.counter(p["BEATS"])
-    )
-    features = (
-        1.0,
-        control,
-        entry + 3 * weight,
-        lanes * width * (2 - (blocks > 0)),
-        parts.muxes(lanes * width, 2 << address),
-        lists,
-        registers,
-        adders,
-        lanes * made,
-    )
-    return features, dsp, blocks + (parts.blocks(entry, p["EDGES"]) if listed else 0)
+    lanes, width, weight, out = p["LANES"], p["WIDTH"], p["WEIGHT"], p["OUT_WIDTH"]
+    words, entry = p["NODES"] * p["BEATS"], p["WEIGHT"] + p["SOURCE"]
+    address = max((words - 1).bit_length(), 1)
+    made = Count("aggregate", 4 + 3 + 2 + 2 * p["DEGREE"] + address + 1 + 2 + 16 + 2 + 3 * weight)
+    for size in (words, p["TARGETS"], p["TARGETS"], p["BEATS"], p["EDGES"], 1 << p["DEGREE"]):
+        made.counter(size)
+    made.ff += (p["EDGES"] - 1).bit_length() + 2 * (p["BEATS"] - 1).bit_length()
+    made.tables("first edge", (p["EDGES"] - 1).bit_length())
+    made.adder(address)
+    made.tables("rom", p["DEGREE"])
+    made.tables("deep rom", p["DEGREE"] * max(p["TARGETS"] - 16, 0) / 8)
+    made.rom(entry, p["EDGES"], p["EDGES"] * entry > 2048)
+    made.memory(lanes * width, 2 << address, 2)
+    made.mult((width, p["SIGNED"]), (weight, 1), p["DSP"], lanes)
+    made.ff += lanes * out
+    made.adder(out, lanes)
+    made.tables("sum", lanes * out)
+    return made
 
 
-def normalize(p: Parameters) -> Counted:
-    """Of rtl/normalize.sv."""
-    lanes, a, b, table = p["LANES"], p["A_WIDTH"], p["B_WIDTH"], p["TABLE_BITS"]
-    stages = parts.counter(b)
+def normalize(p: Parameters) -> Count:
+    """Of rtl/normalize.sv and rtl/shift_round.sv."""
+    lanes, a, b, table, out, index = (
+        p[name] for name in ("LANES", "A_WIDTH", "B_WIDTH", "TABLE_BITS", "OUT_WIDTH", "INDEX")
+    )
+    stages = max((b - 1).bit_length(), 1)
     more = stages - 1 if p["ROOT"] and stages > 1 else stages
-    wide = max(b, p["INDEX"] + 1)
-    depth = 1 << (p["INDEX"] + p["ROOT"])
-    registers, adders, dsp = (lanes * x for x in parts.mult(a, table, p["DSP"]))
-    whole = max(a + table + 1, p["OUT_WIDTH"] + 1)
-    bram = parts.blocks(table, depth) if table * depth >= 2048 else 0
-    again = parts.replay(table + more, 1, p["BEATS"])
-    moved = lanes * whole
-    features = (
-        1.0,
-        wide * stages,
-        0 if bram else parts.rom(table, depth),
-        again[0] + again[1],
-        registers,
-        adders,
-        moved,
-        moved * more,
-        lanes * p["OUT_WIDTH"],
-    )
-    return features, dsp, bram + again[3]
+    depth = 1 << (index + p["ROOT"])
+    made = Count("normalize", stages + 2 + 2 * more + 7 + 3 * more + stages * (stages + 1) // 2)
+    for stage in range(1, stages + 1):  # of the number that moves left, only what gets to the top matters
+        kept = min(max(b, index + 1), index + (1 << stages - stage))
+        made.ff += kept
+        made.tables("choice", kept)
+    made.adder(stages)
+    made.table(table, depth, table * depth > 2048, p["COLUMNS"], p["LEAVES"], p["BRANCHES"])
+    made.replay(p["COLUMNS"] + more, 1, p["BEATS"])
+    made.mult((a, p["A_SIGNED"]), (table, 0), p["DSP"], lanes)
+    kept = max(a + table - p["SHIFT"], 1)  # bits that may lie above the point
+    made.ff += lanes * (2 * (kept + 2) + kept + 1 + out) + more // 2
+    made.adder(kept + 1, lanes)
+    if kept + 1 > out:
+        if p["A_SIGNED"]:
+            made.comparator(kept, lanes)
+        if p["LOW"]:
+            made.comparator(kept + 1 - trailing_zeros(p["LOW"]), lanes)
+        made.tables("clamp", lanes * out)
+    made.tables("shift", lanes * (kept + 2) * more)
+    return made

@@ -1,152 +1,205 @@
-"""Blocks that take and give numbers as they come."""
+"""Blocks that take and give numbers as they come, as their SystemVerilog has them."""
 
 from __future__ import annotations
 
-from planish.targets.fpga.counting import parts
-from planish.targets.fpga.counting.parts import Counted, Parameters
+from planish.targets.fpga.counting.parts import Count, Parameters
+from planish.targets.fpga.counting.products import fill_fifo
 
 
-def requantize(p: Parameters) -> Counted:
-    """Of rtl/requantize.sv."""
-    lanes, width, made, factor = p["LANES"], p["WIDTH"], p["OUT_WIDTH"], p["FACTOR_WIDTH"]
-    registers = adders = dsp = rom = stored = 0
+def requantize(p: Parameters) -> Count:
+    """Of rtl/requantize.sv, rtl/round_clamp.sv and rtl/skid.sv."""
+    lanes, width, out, factor, shift = p["LANES"], p["WIDTH"], p["OUT_WIDTH"], p["FACTOR_WIDTH"], p["SHIFT"]
+    channels, nearest = p["CHANNELS"], p["EVEN"] | p["UP"]
+    made = Count("requantize", 2 + (7 if channels and factor else 5 if factor else 2))
     if factor:
-        registers, adders, dsp = (lanes * x for x in parts.mult(width, factor, p["DSP"]))
-        if p["CHANNELS"]:
-            rom = parts.rom(lanes * factor, p["BEATS"])
-            stored = 2 * lanes * (width + factor * (p["BEATS"] > 1))
+        if channels:
+            made.counter(p["BEATS"])
+            made.ff += 2 * lanes * width
+            made.rom(lanes * factor, p["BEATS"])
+        unread = 0 if p["EVEN"] else max(min(shift - p["UP"], width + factor), 0)
+        constant = 0 if channels else p["FACTOR"]
+        made.mult((width, p["SIGNED"]), (factor, 0), p["DSP"], lanes, p["BEATS"], unread, constant)
     wide = width + factor
-    whole = max(wide + 1 - p["SHIFT"] if p["SHIFT"] < wide else 1, made) + 1
-    nearest = p["EVEN"] | p["UP"]
-    tie = lanes * max(min(p["SHIFT"], wide), 0) * p["EVEN"]
-    features = (
-        1.0,
-        lanes,
-        lanes * whole * nearest,
-        lanes * (whole - made),
-        lanes * made,
-        tie,
-        stored,
-        registers * p["CHANNELS"],
-        registers * (1 - p["CHANNELS"]),
-        adders * p["CHANNELS"],
-        adders * (1 - p["CHANNELS"]),
-        rom,
-    )
-    return features, dsp, 0
+    kept = max(wide - shift, 0)  # bits that stay
+    if shift > 0 and nearest:
+        kept += 1
+        made.adder(kept, lanes)
+    made.ff += lanes * (kept + 3 * out)
+    made.tables("choice", lanes * out)
+    made.tables("clamp", lanes * out)
+    made.tables("bound", lanes * max(kept - out, 0))
+    made.tables("tie", lanes * max(min(shift, wide), 0) * p["EVEN"])
+    return made
 
 
-def lookup(p: Parameters) -> Counted:
+def lookup(p: Parameters) -> Count:
     """Of rtl/lookup.sv."""
-    lanes, bits, made = p["LANES"], p["WIDTH"], p["OUT_WIDTH"]
-    if p["BLOCK"]:
-        return (1.0, 0, 0, 0), 0, lanes * parts.blocks(made, 1 << bits)
-    return (1.0, lanes * made, lanes * parts.rom(made, 1 << bits), lanes * p.get("TOGGLES", 0)), 0, 0
+    made = Count("lookup", 2)
+    for _ in range(p["LANES"]):
+        made.table(p["OUT_WIDTH"], 1 << p["WIDTH"], p["BLOCK"], p["COLUMNS"], p["LEAVES"], p["BRANCHES"])
+    return made
 
 
-def _two(p: Parameters) -> tuple[list[int], int]:
-    """Registers, choices and LUT4 of memories, and block memories, of both `replay` of a block."""
-    found = [
-        parts.replay(p[f"{port}_LANES"] * p[f"{port}_WIDTH"], p[f"{port}_BEATS"], p[f"{port}_TIMES"]) for port in "AB"
-    ]
-    a, b = found
-    return [x + y for x, y in zip(a[:3], b[:3], strict=True)], a[3] + b[3]
-
-
-def add(p: Parameters) -> Counted:
+def add(p: Parameters) -> Count:
     """Of rtl/add.sv."""
-    (registers, choices, memory), blocks = _two(p)
-    sums = p["LANES"] * p["OUT_WIDTH"]
-    return (1.0, sums, registers, choices, memory, sums * (p["A_MINUS"] + p["B_MINUS"])), 0, blocks
+    lanes, out = p["LANES"], p["OUT_WIDTH"]
+    made = Count("add", 1 + lanes * out)
+    for port in "AB":
+        made.replay(p[f"{port}_LANES"] * p[f"{port}_WIDTH"], p[f"{port}_BEATS"], p[f"{port}_TIMES"])
+    made.adder(out, lanes)
+    return made
 
 
-def multiply(p: Parameters) -> Counted:
+def multiply(p: Parameters) -> Count:
     """Of rtl/multiply.sv."""
-    (registers, choices, memory), blocks = _two(p)
-    made, adders, dsp = (p["LANES"] * x for x in parts.mult(p["A_WIDTH"], p["B_WIDTH"], p["DSP"]))
-    return (1.0, registers, choices, memory, made, adders), dsp, blocks
+    made = Count("multiply", 3)
+    for port in "AB":
+        made.replay(p[f"{port}_LANES"] * p[f"{port}_WIDTH"], p[f"{port}_BEATS"], p[f"{port}_TIMES"])
+    made.mult((p["A_WIDTH"], p["A_SIGNED"]), (p["B_WIDTH"], p["B_SIGNED"]), p["DSP"], p["LANES"])
+    return made
 
 
-def reduce(p: Parameters) -> Counted:
+def reduce(p: Parameters) -> Count:
     """Of rtl/reduce.sv."""
-    lanes, width, made = p["LANES"], p["WIDTH"], p["OUT_WIDTH"]
-    registers, adders = parts.tree(lanes, width, width if p["MAX"] else 64)
-    largest = p["MAX"]
-    control = parts.counter(-(-p["ROW"] // lanes)) + 2 * (lanes - 1).bit_length()
-    sums, compared = adders * (1 - largest) + made * (1 - largest), (adders + made) * largest
-    return (1.0, control, registers + made, sums, compared), 0, 0
+    lanes, width, out, largest = p["LANES"], p["WIDTH"], p["OUT_WIDTH"], p["MAX"]
+    beats, levels = -(-p["ROW"] // lanes), (lanes - 1).bit_length()
+    made = Count("reduce", 2 + out + 2 * levels)
+    made.counter(beats)
+    if largest:
+        made.ff += _halved(lanes) * width
+        made.adder(width + 1, lanes - 1)
+        made.tables("choice", (lanes - 1) * width)
+        made.adder(out + 1)
+    else:
+        made.tree(lanes, width)
+        made.adder(out)
+    made.tables("sum", out)
+    made.tables("missing", (beats * lanes - p["ROW"]) * width)
+    return made
 
 
-def permute(p: Parameters) -> Counted:
+def _halved(lanes: int) -> int:
+    """Numbers on all levels of a tree but the first."""
+    found = 0
+    while lanes > 1:
+        lanes = (lanes + 1) // 2
+        found += lanes
+    return found
+
+
+def permute(p: Parameters) -> Count:
     """Of rtl/permute.sv."""
-    address = parts.counter(p["BEATS"])
-    _, blocks = parts.ram(p["BITS"], 2 << address)
-    memory = parts.muxes(p["BITS"], 2 << address)
-    levels = sum(p[f"COUNT{level}"] > 1 for level in range(6))
-    counters = sum(parts.counter(p[f"COUNT{level}"]) for level in range(6) if p[f"COUNT{level}"] > 1)
-    return (1.0, address, counters, levels * address, p["BITS"] * (2 - (blocks > 0)), memory), 0, blocks
+    made = Count("permute", 4 + 2)
+    address = (p["BEATS"] - 1).bit_length()
+    made.counter(p["BEATS"])
+    made.ff += address
+    made.adder(address)
+    for level in range(6):
+        if p[f"COUNT{level}"] > 1:
+            made.counter(p[f"COUNT{level}"])
+            made.tables("jump", address)
+    made.memory(p["BITS"], 2 << address, 2)
+    return made
 
 
-def embed(p: Parameters) -> Counted:
+def embed(p: Parameters) -> Count:
     """Of rtl/embed.sv."""
     width, depth = p["LANES"] * p["WIDTH"], p["ROWS"] * p["BEATS"]
-    block = depth > 16 and depth * width > 16 * 128
-    bram = parts.blocks(width, 1 << parts.counter(depth)) if block else 0
-    return (1.0, p["IN_WIDTH"] + parts.counter(p["BEATS"]), width, 0 if block else parts.rom(width, depth)), 0, bram
+    address = max((depth - 1).bit_length(), 1)
+    made = Count("embed", 3 + address)
+    made.counter(max(p["BEATS"], 2))
+    made.adder(address)
+    made.tables("jump", address)
+    made.dsp += p["BEATS"] & p["BEATS"] - 1 > 0  # the number times the beats of a row
+    made.rom(width, depth, depth * width > 2048)
+    return made
 
 
-def constant(p: Parameters) -> Counted:
+def constant(p: Parameters) -> Count:
     """Of rtl/constant.sv."""
-    word = p["LANES"] * p["WIDTH"]
-    if p["BLOCK"]:
-        return (1.0, parts.counter(p["BEATS"]), 0, 0), 0, parts.blocks(word, 1 << parts.counter(p["BEATS"]))
-    return (1.0, parts.counter(p["BEATS"]), 2 * word * (p["BEATS"] > 1), parts.rom(word, p["BEATS"])), 0, 0
+    made = Count("constant", 2)
+    made.counter(p["BEATS"])
+    made.rom(p["LANES"] * p["WIDTH"], p["BEATS"], p["BLOCK"])
+    return made
 
 
-def fifo(p: Parameters) -> Counted:
+def fifo(p: Parameters) -> Count:
     """Of rtl/fifo.sv."""
-    depth = 1 << parts.counter(max(p["DEPTH"], 2))
-    _, blocks = parts.ram(p["WIDTH"], depth)
-    registers = p["WIDTH"] * (1 + (p["DEPTH"] > 64) - (blocks > 0))
-    return (1.0, parts.counter(p["DEPTH"]), registers, parts.muxes(p["WIDTH"], depth)), 0, blocks
+    made = Count("fifo")
+    fill_fifo(made, p["WIDTH"], p["DEPTH"])
+    return made
 
 
-def lanes(p: Parameters) -> Counted:
+def lanes(p: Parameters) -> Count:
     """Of rtl/lanes.sv."""
-    taken, given = p["LANES_IN"] * p["WIDTH"], p["LANES_OUT"] * p["WIDTH"]
-    return (1.0, parts.counter(p["ROW"]), taken, given), 0, 0
+    made = Count("lanes")
+    taken, given, width = p["LANES_IN"], p["LANES_OUT"], p["WIDTH"]
+    piece = _shared(taken, given)
+    pieces = -(-p["ROW"] // piece)
+    if taken > piece:
+        made.ff += 3 + (taken // piece - 1).bit_length() + taken * width
+        made.counter(pieces)
+        made.tables("apart", (taken - piece) * width)
+        made.tables("apart control", 1)
+    if given > piece:
+        made.ff += 1 + given // piece + given * width
+        made.counter(pieces)
+        made.tables("together", given // piece)
+        made.tables("together bits", given * width)
+    return made
 
 
-def split(p: Parameters) -> Counted:
+def _shared(a: int, b: int) -> int:
+    while b:
+        a, b = b, a % b
+    return a
+
+
+def split(p: Parameters) -> Count:
     """Of rtl/split.sv."""
-    return (1.0, p["OUTPUTS"]), 0, 0
+    made = Count("split", p["OUTPUTS"])
+    made.tables("reader", p["OUTPUTS"])
+    return made
 
 
-def concat(p: Parameters) -> Counted:
+def concat(p: Parameters) -> Count:
     """Of rtl/concat.sv."""
-    return (1.0, parts.counter(max(p["A_BEATS"], p["B_BEATS"])), p["LANES"] * p["OUT_WIDTH"]), 0, 0
+    made = Count("concat", 1)
+    made.counter(max(p["A_BEATS"], p["B_BEATS"]))
+    made.tables("choice", p["LANES"] * p["OUT_WIDTH"])
+    return made
 
 
-def part(p: Parameters) -> Counted:
+def part(p: Parameters) -> Count:
     """Of rtl/slice.sv."""
-    return (1.0, parts.counter(p["SIZE"]), parts.counter(p["INNER"])), 0, 0
+    made = Count("slice", (p["SIZE"] - 1).bit_length())
+    made.counter(p["SIZE"])
+    made.counter(max(p["INNER"], 2))
+    made.adder((p["SIZE"] - 1).bit_length())
+    return made
 
 
-def spread(p: Parameters) -> Counted:
+def spread(p: Parameters) -> Count:
     """Of rtl/spread.sv."""
-    loops = [p[f"{name}_{axis}"] for name in ("SIZE", "STRIDE") for axis in range(3)] + [p["BEATS"]]
-    return (1.0, sum(parts.counter(count) for count in loops if count > 1), p["WIDTH"]), 0, 0
+    missing = sum(p[f"STRIDE_{axis}"] == 1 for axis in range(3))
+    made = Count("spread", 1 + p["WIDTH"] + 2 * missing)
+    for size in (*(p[f"{name}_{axis}"] for name in ("SIZE", "STRIDE") for axis in range(3)), p["BEATS"]):
+        made.counter(size)
+    return made
 
 
-def upsample(p: Parameters) -> Counted:
+def upsample(p: Parameters) -> Count:
     """Of rtl/upsample.sv: a `replay` for each axis."""
-    inner = p["BEATS"], p["SIZE_2"] * p["BEATS"], p["SIZE_1"] * p["SIZE_2"] * p["BEATS"]
-    found = [parts.replay(p["WIDTH"], beats, p[f"TIMES_{2 - axis}"]) for axis, beats in enumerate(inner)]
-    registers, choices, memory, blocks = (sum(each) for each in zip(*found, strict=True))
-    return (1.0, registers, choices, memory), 0, blocks
+    made = Count("upsample")
+    beats = p["BEATS"]
+    for axis in (2, 1, 0):
+        made.replay(p["WIDTH"], beats, p[f"TIMES_{axis}"])
+        beats *= p.get(f"SIZE_{axis}", 1)
+    return made
 
 
-def replay(p: Parameters) -> Counted:
+def replay(p: Parameters) -> Count:
     """Of rtl/replay.sv."""
-    registers, choices, memory, blocks = parts.replay(p["BITS"], p["BEATS"], p["TIMES"])
-    return (float(p["TIMES"] > 1), registers, choices, memory), 0, blocks
+    made = Count("wires")
+    made.replay(p["BITS"], p["BEATS"], p["TIMES"])
+    return made

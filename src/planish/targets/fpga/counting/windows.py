@@ -1,53 +1,92 @@
-"""Blocks that look at windows over axes of space."""
+"""Blocks that look at windows over axes of space, as their SystemVerilog has them."""
 
 from __future__ import annotations
 
-from planish.targets.fpga.counting import parts
-from planish.targets.fpga.counting.parts import Counted, Parameters
-from planish.targets.fpga.counting.products import matvec
+from planish.targets.fpga.counting.parts import SMALL, Count, Parameters, distinct, trailing_zeros
+from planish.targets.fpga.counting.products import fill_matvec
 
 
-def _window(p: Parameters, width: int, beats: int) -> Counted:
+_LOOPS = [f"{name}_{axis}" for name in ("COUNT", "KERNEL") for axis in range(3)]
+_AXES = [
+    tuple(f"{name}_{axis}" for name in ("SIZE", "BEFORE", "COUNT", "KERNEL", "STRIDE", "DILATION")) for axis in range(3)
+]
+
+
+def _window(made: Count, p: Parameters, width: int, beats: int) -> None:
     """Of rtl/window.sv: loops and addresses, and the buffer."""
-    line = p["SIZE_1"] * p["SIZE_2"] * p["GROUPS"] * beats
-    ring = p["LINES"] * line
-    address = parts.counter(ring)
-    _, blocks = parts.ram(width, 1 << address)
-    counts = [p[f"{name}_{axis}"] for name in ("COUNT", "KERNEL") for axis in range(3)] + [p["GROUPS"], beats]
-    loops = sum(parts.counter(count) for count in counts if count > 1)
-    padded = sum(p[f"BEFORE_{axis}"] > 0 for axis in range(3))
-    control = loops + parts.counter(line) + parts.counter(p["LINES"] + 1)
-    moved = address * (2 + sum(count > 1 for count in counts))
-    return (control, moved, padded * 8.0, width * (2 - 2 * (blocks > 0)), parts.muxes(width, 1 << address)), 0, blocks
-
-
-def convolve(p: Parameters) -> Counted:
-    """Of rtl/convolve.sv: a window and a matrix."""
-    window, _, blocks = _window(p, p["SIMD"] * p["IN_WIDTH"], p["BEATS"])
-    taps = p["KERNEL_0"] * p["KERNEL_1"] * p["KERNEL_2"]
-    features, dsp, bram = matvec({**p, "BEATS": taps * p["BEATS"]})
-    return (*features, *window), dsp, bram + blocks
-
-
-def depthwise(p: Parameters) -> Counted:
-    """Of rtl/depthwise.sv."""
-    lanes, given, weight, made = p["LANES"], p["IN_WIDTH"], p["WEIGHT_WIDTH"], p["OUT_WIDTH"]
-    window, _, bram = _window(p, lanes * given, 1)
-    depth = p["GROUPS"] * p["KERNEL_0"] * p["KERNEL_1"] * p["KERNEL_2"]
-    registers, adders, dsp = (lanes * x for x in parts.mult(given, weight, p["DSP"]))
-    word = lanes * weight
-    words = parts.rom(lanes * made * p["BIAS"], p["GROUPS"])
-    if p["WEIGHT_BLOCK"]:
-        bram += parts.blocks(word, 1 << parts.counter(depth))
-        word = 0
+    groups, lines = p["GROUPS"], p["LINES"]
+    line = p["SIZE_1"] * p["SIZE_2"] * groups * beats
+    address = max((lines * line - 1).bit_length(), 1)
+    loops = [count for count in (*[p[name] for name in _LOOPS], groups, beats) if count > 1]
+    for count in loops:
+        made.counter(count)
+    made.tables("loop", address * len(loops))
+    made.counter(line)
+    made.counter(lines * line)
+    made.ff += address + lines.bit_length() + 2
+    made.adder(address + 1)
+    ring = address - trailing_zeros(lines * line)  # places that going around the ring changes
+    if ring > SMALL:
+        made.adder(ring)
     else:
-        words += parts.rom(word, depth)
-    stored = 2 * (lanes * given + word + lanes * made * p["BIAS"] * (p["GROUPS"] > 1))
-    return (1.0, *window, words, stored, registers, adders, lanes * made), dsp, bram
+        made.comparator(ring + 1)
+    padded = False
+    for size_of, before_of, count_of, kernel_of, stride_of, dilation_of in _AXES:
+        size, before, count, kernel = p[size_of], p[before_of], p[count_of], p[kernel_of]
+        reach = (count - 1) * p[stride_of] + (kernel - 1) * p.get(dilation_of, 1) - before
+        if before > 0 or reach >= size:
+            bits = (max(reach, size) + before).bit_length() + 1
+            made.ff += 2 * bits
+            made.adder(bits, 2)
+            made.adder(bits - trailing_zeros(p[stride_of]))
+            made.comparator(bits - trailing_zeros(size))
+            made.tables("padding", bits)
+            padded = True
+    if padded:
+        made.ff += 2
+        made.tables("choice", width)
+    made.memory(width, lines * line, 2)
 
 
-def pool(p: Parameters) -> Counted:
+def convolve(p: Parameters) -> Count:
+    """Of rtl/convolve.sv: a window and a matrix."""
+    made = Count("convolve")
+    _window(made, p, p["SIMD"] * p["IN_WIDTH"], p["BEATS"])
+    fill_matvec(made, p, p["KERNEL_0"] * p["KERNEL_1"] * p["KERNEL_2"] * p["BEATS"])
+    return made
+
+
+def depthwise(p: Parameters) -> Count:
+    """Of rtl/depthwise.sv."""
+    lanes, given, weight, out, groups = p["LANES"], p["IN_WIDTH"], p["WEIGHT_WIDTH"], p["OUT_WIDTH"], p["GROUPS"]
+    taps = p["KERNEL_0"] * p["KERNEL_1"] * p["KERNEL_2"]
+    made = Count("depthwise", 2 * 5 + 2)
+    _window(made, p, lanes * given, 1)
+    made.counter(taps)
+    made.counter(groups * taps)
+    made.ff += 2 * lanes * given
+    made.rom(lanes * weight, groups * taps, p["WEIGHT_BLOCK"])
+    if p["BIAS"]:
+        made.counter(groups)
+        made.ff += 3 * (groups - 1).bit_length()
+        made.rom(lanes * out, groups, stored=distinct(lanes * p["BIAS_BITS"], groups))
+    made.mult((given, p["IN_SIGNED"]), (weight, 1), p["DSP"], lanes, groups * taps)
+    made.ff += lanes * out
+    made.adder(out, lanes)
+    made.tables("sum", lanes * out)
+    return made
+
+
+def pool(p: Parameters) -> Count:
     """Of rtl/pool.sv."""
-    lanes, width, made = p["LANES"], p["WIDTH"], p["OUT_WIDTH"]
-    window, _, bram = _window(p, lanes * width, 1)
-    return (1.0, *window, lanes * made * p["MAX"], lanes * made * (1 - p["MAX"])), 0, bram
+    lanes, width, out = p["LANES"], p["WIDTH"], p["OUT_WIDTH"]
+    made = Count("pool", 1 + lanes * out)
+    _window(made, p, lanes * width, 1)
+    made.counter(p["KERNEL_0"] * p["KERNEL_1"] * p["KERNEL_2"])
+    if p["MAX"]:
+        made.comparator(out, lanes)
+        made.tables("choice", lanes * out)
+    else:
+        made.adder(out, lanes)
+    made.tables("sum", lanes * out)
+    return made
