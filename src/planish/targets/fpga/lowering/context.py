@@ -134,8 +134,14 @@ class Context:
         return name
 
     def value(self, node: Node, shape: Sequence[int], codes: Codes, suffix: str = "") -> Value:
-        """A value named after a step."""
-        return Value(self.free(node.name + suffix), tuple(shape), codes, node.path)
+        """A value named after a step; what rounds belongs to the module that made what is rounded."""
+        maker = node
+        while maker.op == "cast" or (not maker.path and maker.kind == "call"):
+            streams = [each for each in maker.inputs if not self.is_constant(each)]
+            if not streams:
+                break
+            maker = streams[0]
+        return Value(self.free(node.name + suffix), tuple(shape), codes, maker.path or node.path)
 
     def emit(self, operation: Operation, *inputs: Value) -> Value:
         """Add an operation, its output's codes made as narrow as its inputs allow."""

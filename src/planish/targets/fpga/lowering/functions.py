@@ -18,10 +18,37 @@ from planish.targets.fpga.lowering.dyadic import power_of_two
 from planish.targets.fpga.operations.base import Codes, Integers
 
 _ACTIVATIONS = {"celu", "elu", "gelu", "hardsigmoid", "hardswish", "leaky_relu", "log_sigmoid", "mish", "prelu", "relu"}
-_ACTIVATIONS |= {"hardtanh", "relu6", "selu", "sigmoid", "silu", "softplus", "tanh"}
+_ACTIVATIONS |= {
+    "hardshrink",
+    "hardtanh",
+    "relu6",
+    "selu",
+    "sigmoid",
+    "silu",
+    "softplus",
+    "softshrink",
+    "tanh",
+    "threshold",
+}
 _ARITHMETIC = {"abs", "add", "div", "mul", "neg", "pow", "reciprocal", "rsub", "square", "sub"}
-_OTHERS = {"clamp", "clamp_max", "clamp_min", "erf", "exp", "log", "maximum", "minimum", "rsqrt", "sqrt"}
-FUNCTIONS = frozenset(_ACTIVATIONS | _ARITHMETIC | _OTHERS)
+_OTHERS = {
+    "clamp",
+    "clamp_max",
+    "clamp_min",
+    "erf",
+    "exp",
+    "exp2",
+    "expm1",
+    "log",
+    "log1p",
+    "log2",
+    "maximum",
+    "minimum",
+}
+_OTHERS |= {"rsqrt", "sign", "sqrt"}
+_WAVES = {"atan", "cos", "sin", "tan"}
+_STEPS = {"ceil", "floor", "round", "trunc"}
+FUNCTIONS = frozenset(_ACTIVATIONS | _ARITHMETIC | _OTHERS | _WAVES | _STEPS)
 """Operations of which a number of the output depends on the numbers at its own place only."""
 ROUNDINGS = {"even": "even", "halfup": "up", "down": "floor"}
 
