@@ -79,18 +79,26 @@ def _bits(words: bytes) -> int:
 
 @lru_cache(1024)
 def _shared(words: bytes, bits: int) -> tuple[int, int, int]:
-    """Columns of a table that differ, its tables of four inputs that do, and the choices that lead to them."""
+    """Columns of a table that differ, its tables of four inputs that do, and the choices between two that vary."""
     numbers = np.frombuffer(words, dtype=np.int64)
-    size = len(numbers)
     planes = (numbers >> np.arange(bits)[:, None] & 1).astype(np.uint8)
-    wires = {(np.arange(min(size, 16)) >> bit & 1).astype(np.uint8).tobytes() for bit in range(4)}
-    found = []
-    while not found or size >= 16:
-        parts = {part.tobytes() for part in planes.reshape(-1, size)}
-        found.append(sum(0 < sum(part) < size and part not in wires for part in parts))
+    size, branches = len(numbers), 0
+    columns = _varied(planes, size)
+    while size > 16:
+        whole = _varied(planes, size)
         size //= 2
-    columns = {plane.tobytes() for plane in planes if 0 < plane.sum() < len(numbers)}
-    return len(columns), found[-1], sum(found[:-1])
+        halves = ((part[:size], part[size:]) for part in whole)
+        branches += sum(low != high and _varies(low) and _varies(high) for low, high in halves)
+    wires = {(np.arange(size) >> bit & 1).astype(np.uint8).tobytes() for bit in range(4)}
+    return len(columns), len(_varied(planes, size) - wires), branches
+
+
+def _varied(planes: np.ndarray, size: int) -> set[bytes]:
+    return {part.tobytes() for part in planes.reshape(-1, size) if 0 < part.sum() < size}
+
+
+def _varies(part: bytes) -> bool:
+    return 0 < sum(part) < len(part)
 
 
 @cache

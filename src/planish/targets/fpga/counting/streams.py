@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planish.targets.fpga.counting.parts import Count, Parameters
+from planish.targets.fpga.counting.parts import Count, Parameters, trailing_zeros
 from planish.targets.fpga.counting.products import fill_fifo
 
 
@@ -24,6 +24,11 @@ def requantize(p: Parameters) -> Count:
     if shift > 0 and nearest:
         kept += 1
         made.adder(kept, lanes)
+    low, high, signed = p["LOW"], p["HIGH"], p["LOW"] < 0
+    if low > -(1 << out - 1) and signed:
+        made.comparator(out - 1 - trailing_zeros(low), lanes)
+    if high + 1 < 1 << out - signed:
+        made.comparator(out - signed - trailing_zeros(high + 1), lanes)
     made.ff += lanes * (kept + 3 * out)
     made.tables("choice", lanes * out)
     made.tables("clamp", lanes * out)

@@ -85,7 +85,6 @@ def pool(p: Parameters) -> Count:
     made.counter(p["KERNEL_0"] * p["KERNEL_1"] * p["KERNEL_2"])
     if p["MAX"]:
         made.comparator(out, lanes)
-        made.tables("choice", lanes * out)
     else:
         made.adder(out, lanes)
     made.tables("sum", lanes * out)
