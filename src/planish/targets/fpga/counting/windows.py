@@ -5,7 +5,6 @@ from __future__ import annotations
 from planish.targets.fpga.counting.parts import SMALL, Count, Parameters, distinct, trailing_zeros
 from planish.targets.fpga.counting.products import fill_matvec
 
-
 _LOOPS = [f"{name}_{axis}" for name in ("COUNT", "KERNEL") for axis in range(3)]
 _AXES = [
     tuple(f"{name}_{axis}" for name in ("SIZE", "BEFORE", "COUNT", "KERNEL", "STRIDE", "DILATION")) for axis in range(3)
