@@ -160,3 +160,8 @@ def test_measured_to_the_bitstream(verilator: None, tmp_path: Path) -> None:
     assert {"interval", "latency", "throughput", "lut", "ff", "dsp", "fmax", "critical path", "energy"} <= known
     assert artifact.bitstream(seeds=(1,)).stat().st_size > 10_000
     assert {"design", "synthesis", "route", NOTE} <= {each.name for each in (tmp_path / "out").iterdir()}
+
+
+def test_what_is_not_in_fixed_point_needs_data() -> None:
+    with pytest.raises(DataError, match="no calibration data"):
+        Fpga().build(models.quantized("flat"))

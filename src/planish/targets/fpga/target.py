@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import ClassVar, Literal, get_args
 
-from planish.errors import OptionError
+from planish.errors import DataError, OptionError
 from planish.graph import Graph
 from planish.record import Measurement
 from planish.targets.base import Data, Progress, Unsupported
@@ -161,7 +161,7 @@ class Fpga:
         """
         tell = progress or _silent
         tell(0, _STEPS, "lowering to integers")
-        program = lower(graph if not unsupported(graph) else Prepare()(graph, data))
+        program = lower(self._prepared(graph, data))
         if self.mode == "unroll":
             tell(1, _STEPS, "sharing adders")
             artifact = FpgaArtifact(program, self.board, "unroll", title=self.name)
@@ -180,6 +180,17 @@ class Fpga:
             artifact.measure(progress=tell)
         tell(_STEPS, _STEPS, "built")
         return artifact
+
+    def _prepared(self, graph: Graph, data: Data | None) -> Graph:
+        if not unsupported(graph):
+            return graph
+        if data is None and not Prepare().unsupported(graph):
+            raise DataError(
+                "the graph is not in fixed point, and there is no calibration data to choose fraction bits on",
+                "the FPGA target",
+                "build(graph, data=...), or planish compress MODEL --target fpga",
+            )
+        return Prepare()(graph, data)
 
     def _draft(self, graph: Graph) -> Program:
         """The program, values aside."""
