@@ -25,6 +25,7 @@ from planish.targets.fpga.utilization import Utilization, total
 Budget = Mapping[str, int]
 """How much there is of "lut" (LUT4-equivalents), "ff", "dsp" and "bram"."""
 
+_HARD = {"dsp": 0.25, "bram": 0.25}  # those that are left over are idle, while each LUT makes routing harder
 _ROUNDS = 12  # changes of prices that are tried for a pace
 _NAMES = {"lut": "LUT4-equivalents", "ff": "flip-flops", "dsp": "DSP blocks", "bram": "block RAMs"}
 
@@ -157,7 +158,7 @@ class _Search:
 
     def at(self, pace: int) -> Folding:
         """The cheapest folding at a pace: within the budget if one is found, else the one nearest to it."""
-        prices = {kind: 1 / max(limit, 1) for kind, limit in self.budget.items()} or {"lut": 1.0}
+        prices = {kind: _HARD.get(kind, 1.0) / max(limit, 1) for kind, limit in self.budget.items()} or {"lut": 1.0}
         best = None
         for _ in range(_ROUNDS):
             picked = self.matching.pick(pace, prices)
