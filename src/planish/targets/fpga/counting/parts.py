@@ -10,6 +10,7 @@ from functools import cache
 Parameters = Mapping[str, int]
 SMALL = 4
 """Bits up to which yosys adds in tables instead of a carry chain."""
+_PORT = 18  # bits of a DSP block's inputs
 _BLOCK = 128  # what a block memory costs yosys; tables cost the sixteenth of their bits, distributed memories 4 a cell
 _SHAPES = ((36, 512), (18, 1024), (9, 2048), (4, 4096), (2, 8192), (1, 16384))
 
@@ -168,12 +169,17 @@ def distinct(columns: int, depth: int) -> int:
 def mult(a: Word, b: Word, dsp: int, words: int, unread: int, constant: int) -> tuple[int, int, int, int, int]:
     """Registers, carries, choices, bits that are added in tables and DSP blocks of rtl/mult.sv."""
     width = a[0] + b[0]
-    if dsp and a[0] <= 18 and b[0] <= 18:
+    if dsp and a[0] <= _PORT >= b[0]:
         return 0, 0, 0, 0, 1
-    if dsp:  # yosys adds what lies above the first 18 bits
-        blocks = _tiles(a[0] + 1) * _tiles(b[0] + 1)
-        registers = a[0] + (0 if constant else b[0]) + 2 * (width - unread)
-        return registers, (blocks - 1) * ((width - 17) // 2), 0, 0, blocks
+    if dsp:
+        blocks, carries = 1, 0
+        for (bits, signed), other in ((a, b), (b, a)):
+            parts, last = _parts(bits + (not signed))
+            blocks *= parts - (last == 1)
+            carries += sum((width - _PORT * part + 1) // 2 for part in range(1, parts))
+            if last == 1 and not constant:
+                carries += (other[0] + 1) // 2
+        return a[0] + (0 if constant else b[0]) + 2 * (width - unread), carries, 0, 0, blocks
     rows = _Rows(width, unread)
     if a[0] < b[0]:
         rows.add(a, b, -1)
@@ -235,9 +241,10 @@ class _Rows:
             self.added += max(bits, 0)
 
 
-def _tiles(bits: int) -> int:
-    """Parts in which yosys multiplies a signed number of so many bits."""
-    return 1 if bits <= 18 else -(-(bits - 1) // 17)
+def _parts(bits: int) -> tuple[int, int]:
+    """In how many parts yosys multiplies a signed number, and how wide the last one is: a bit alone goes to tables."""
+    parts = max(-(-bits // _PORT), 1)
+    return parts, bits - _PORT * (parts - 1)
 
 
 @cache
