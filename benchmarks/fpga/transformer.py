@@ -16,12 +16,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from tests.targets.fpga import models
+
 from benchmarks.fpga.digits import RESULTS, SEEDS, processor
 from planish.record import environment
 from planish.targets.fpga import tools
 from planish.targets.fpga.measured import measured
 from planish.targets.fpga.target import Fpga
-from tests.targets.fpga import models
 
 BARS = {"seconds to the clock": 600}
 VECTORS = 100

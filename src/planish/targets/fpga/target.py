@@ -23,8 +23,8 @@ from planish.targets.fpga.lower import lower, unsupported
 from planish.targets.fpga.netlist import Netlist, connect
 from planish.targets.fpga.prepare import Prepare
 from planish.targets.fpga.program import Program
-from planish.targets.fpga.queues import depths, needed
-from planish.targets.fpga.simulate import simulate
+from planish.targets.fpga.queues import bursts, depths, needed
+from planish.targets.fpga.simulate import Simulation, simulate
 from planish.targets.fpga.utilization import UNITS, total
 
 Mode = Literal["stream", "unroll"]
@@ -32,6 +32,8 @@ _FULL = {"lut": 0.7, "ff": 0.7, "dsp": 1.0, "bram": 0.95}
 """How much of a device is filled where no budget is given: a fuller one is hard to route."""
 _TRIED = 6
 """Samples that are simulated to see how much waits in the FIFOs."""
+_SLOWER = 1.01
+"""By how much a design may be slower than its slowest block before queues are put between busy blocks."""
 _STEPS = 4
 
 
@@ -201,12 +203,22 @@ class Fpga:
 
     def _queues(self, program: Program, folding: Folding) -> dict[str, int]:
         """FIFO depths: bounds first, then what the simulation of a few samples showed to be needed."""
-        bounds = depths(connect(program, folding.folds, chosen=self.blocks))
-        if not bounds:
+        plain = connect(program, folding.folds, chosen=self.blocks)
+        bounds, smooth = depths(plain), bursts(plain)
+        if not bounds and not smooth:
             return {}
-        netlist = connect(program, folding.folds, bounds, self.blocks)
         codes = FpgaArtifact(program, self.board).random(_TRIED)
-        return needed(netlist, bounds, simulate(design(netlist), codes, pace=folding.interval).peaks)
+
+        def tried(queues: dict[str, int]) -> tuple[Simulation, dict[str, int]]:
+            netlist = connect(program, folding.folds, queues, self.blocks)
+            found = simulate(design(netlist), codes, pace=folding.interval)
+            return found, needed(netlist, queues, found.peaks)
+
+        first, enough = tried(bounds)
+        if not smooth or first.interval <= folding.interval * _SLOWER:
+            return enough
+        second, _ = tried({**smooth, **bounds})
+        return {**smooth, **enough} if second.interval < first.interval else enough
 
     def _unrolled(self, program: Program) -> list[Measurement]:
         """What is known of a circuit before synthesis: in total, and by what each module makes."""

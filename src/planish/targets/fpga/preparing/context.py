@@ -17,12 +17,39 @@ from planish.targets.fpga.lowering.dyadic import dyadic
 from planish.targets.fpga.preparing.ranges import fixed_format
 
 WIRES = frozenset(
-    "view reshape flatten unflatten squeeze unsqueeze _unsafe_view permute transpose swapaxes t numpy_T expand expand_as "
-    "slice select narrow contiguous clone alias to _to_copy detach dropout dropout_ identity feature_dropout "
-    "type_as".split()
+    [
+        "view",
+        "reshape",
+        "flatten",
+        "unflatten",
+        "squeeze",
+        "unsqueeze",
+        "_unsafe_view",
+        "permute",
+        "transpose",
+        "swapaxes",
+        "t",
+        "numpy_T",
+        "expand",
+        "expand_as",
+        "slice",
+        "select",
+        "narrow",
+        "contiguous",
+        "clone",
+        "alias",
+        "to",
+        "_to_copy",
+        "detach",
+        "dropout",
+        "dropout_",
+        "identity",
+        "feature_dropout",
+        "type_as",
+    ]
 )
 """Steps that move the numbers of one tensor into another."""
-MOVES = WIRES | frozenset("chunk split split_with_sizes unbind tensor_split getitem".split())
+MOVES = WIRES | frozenset(["chunk", "split", "split_with_sizes", "unbind", "tensor_split", "getitem"])
 """Steps whose numbers are those of their input."""
 State = Literal["fixed", "exact", "real", "constant", "other"]
 """A value is in a fixed-point format, follows from such ones exactly, is any real number (an input, or a function that
