@@ -149,6 +149,14 @@ def test_parts_follow_their_systemverilog() -> None:
     assert parts.distinct(10, 500) == 10
 
 
+@pytest.mark.parametrize(("width", "block"), [(16, 0), (17, 1)])
+def test_yosys_moves_a_large_table_to_block_memory(width: int, block: int) -> None:
+    count = parts.Count("mine")
+    count.rom(width, 128)
+    assert count.bram == block
+    assert count.ff == (0 if block else 2 * width)
+
+
 def test_a_table_costs_what_varies_in_it() -> None:
     nothing, wires, smooth, noise = (
         np.zeros(32, dtype=np.int64),

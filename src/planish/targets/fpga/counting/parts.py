@@ -82,7 +82,7 @@ class Count:
     def _in_block(self, width: int, depth: int, block: int) -> bool:
         address = (depth - 1).bit_length()
         needed, banks = blocks(width, 1 << address)
-        if not block and width << address < 16 * _BLOCK * needed:
+        if not block and width << address <= 16 * _BLOCK * needed:
             return False
         self.bram += needed
         if banks > 1:  # what chooses between them stands before the second register
