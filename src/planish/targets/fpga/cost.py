@@ -40,9 +40,7 @@ def _priced(module: str, names: tuple[str, ...], values: tuple[int, ...]) -> Uti
 def predict(module: str, parameters: Parameters, prices: Prices) -> Utilization:
     """What a module of the library takes, from its parameters and the `facts` of its memories."""
     count = COUNTERS[module](parameters)
-    lut4 = 0.0
-    for kind, amount in count.logic.items():
-        lut4 += amount * prices.get(kind, 0.0)
+    lut4 = sum([amount * prices.get(kind, 0.0) for kind, amount in count.logic.items()])
     return Utilization(round(lut4), count.carries, count.ff, count.dsp, count.bram, count.ram)
 
 

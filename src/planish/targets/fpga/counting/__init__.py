@@ -25,6 +25,7 @@ COUNTERS: dict[str, Callable[[Parameters], Count]] = {
     "constant": streams.constant,
     "fifo": streams.fifo,
     "lanes": streams.lanes,
+    "skid": streams.skid,
     "split": streams.split,
     "concat": streams.concat,
     "slice": streams.part,

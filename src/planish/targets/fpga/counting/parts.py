@@ -4,6 +4,7 @@ and what yosys does with it.
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping
 from functools import cache
 
@@ -30,13 +31,10 @@ class Count:
     __slots__ = ("bram", "carries", "dsp", "ff", "logic", "ram")
 
     def __init__(self, module: str, ff: int = 0) -> None:
-        self.logic: dict[str, float] = {module: 1.0}
+        self.logic: defaultdict[str, float] = defaultdict(float)
+        self.logic[module] = 1.0
         self.ff = ff
         self.carries = self.ram = self.dsp = self.bram = 0
-
-    def tables(self, kind: str, amount: float) -> None:
-        """Logic of a kind."""
-        self.logic[kind] = self.logic.get(kind, 0.0) + amount
 
     def counter(self, size: int) -> None:
         """One that runs from 0 to `size` - 1."""
@@ -44,24 +42,26 @@ class Count:
             return
         bits = (size - 1).bit_length()
         self.ff += bits
-        kind = "counter"
         if bits > SMALL:
             self.carries += (bits + 1) // 2
-            kind = "long counter"
-        self.logic[kind] = self.logic.get(kind, 0.0) + bits
+            self.logic["long counter"] += bits
+        else:
+            self.logic["counter"] += bits
 
     def adder(self, bits: int, times: int = 1) -> None:
         """Of so many bits, without what keeps the sum."""
         if bits > SMALL:
             self.carries += times * ((bits + 1) // 2)
         else:
-            self.tables("adder", times * bits)
+            self.logic["adder"] += times * bits
 
     def comparator(self, bits: int, times: int = 1) -> None:
         """Of two numbers: only the last carry matters, and an odd last bit makes it in a table."""
         if bits > SMALL:
             self.carries += times * (bits // 2)
-        self.tables("adder" if bits <= SMALL else "comparator", times * (bits if bits <= SMALL else 1))
+            self.logic["comparator"] += times
+        else:
+            self.logic["adder"] += times * bits
 
     def rom(self, width: int, depth: int, block: int = 0, stored: int | None = None) -> None:
         """Of rtl/rom.sv with random words; `stored` bits of them are neither constant nor copies of others."""
@@ -69,15 +69,15 @@ class Count:
             return
         kept = distinct(width, depth) if stored is None else stored
         self.ff += 2 * kept
-        self.tables("rom", kept)
-        self.tables("deep rom", kept * max(depth - 16, 0) / 8)
+        self.logic["rom"] += kept
+        self.logic["deep rom"] += kept * max(depth - 16, 0) / 8
 
     def table(self, width: int, depth: int, block: int, columns: int, leaves: int, branches: int) -> None:
         """Of rtl/rom.sv with words that are known: their columns, and the tables and choices that they take."""
         if not self._in_block(width, depth, block):
             self.ff += 2 * columns
-            self.tables("leaf", leaves)
-            self.tables("branch", branches)
+            self.logic["leaf"] += leaves
+            self.logic["branch"] += branches
 
     def _in_block(self, width: int, depth: int, block: int) -> bool:
         address = (depth - 1).bit_length()
@@ -87,7 +87,7 @@ class Count:
         self.bram += needed
         if banks > 1:  # what chooses between them stands before the second register
             self.ff += width + (banks - 1).bit_length()
-            self.tables("memory", width * (banks - 1))
+            self.logic["memory"] += width * (banks - 1)
         return True
 
     def memory(self, width: int, depth: int, registers: int) -> None:
@@ -98,13 +98,13 @@ class Count:
             self.ff += width * max(registers - 2, 0)
             if banks > 1:
                 self.ff += (width if registers > 1 else 0) + (banks - 1).bit_length()
-                self.tables("memory", width * (banks - 1))
+                self.logic["memory"] += width * (banks - 1)
         else:
             self.ram += cells
             self.ff += width * registers
             if banks > 1:
-                self.tables("memory", width * (banks - 1))
-                self.tables("bank", banks)
+                self.logic["memory"] += width * (banks - 1)
+                self.logic["bank"] += banks
 
     def mult(
         self, a: Word, b: Word, dsp: int, times: int = 1, words: int = 64, unread: int = 0, constant: int = 0
@@ -125,9 +125,9 @@ class Count:
         self.carries += times * carries
         self.dsp += times * blocks
         if chosen:
-            self.tables("chosen copy", times * chosen)
+            self.logic["chosen copy"] += times * chosen
         if added:
-            self.tables("adder", times * added)
+            self.logic["adder"] += times * added
 
     def tree(self, lanes: int, width: int, most: int = 64, times: int = 1) -> None:
         """Of rtl/dot_tree.sv and, for sums, rtl/tree.sv."""
@@ -135,19 +135,19 @@ class Count:
         self.ff += times * registers
         self.carries += times * carries
         if added:
-            self.tables("adder", times * added)
+            self.logic["adder"] += times * added
 
     def replay(self, bits: int, beats: int, times: int) -> None:
         """Of rtl/replay.sv."""
         if times == 1:
             return
-        self.tables("replay", 1)
+        self.logic["replay"] += 1
         self.ff += bits + 1
         self.counter(times)
         if beats > 1:
             self.ff += 1
             self.counter(beats)
-            self.tables("choice", bits)
+            self.logic["choice"] += bits
             self.memory(bits, 1 << (beats - 1).bit_length(), 1)
 
 

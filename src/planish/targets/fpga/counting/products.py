@@ -35,7 +35,7 @@ def fill_matvec(made: Count, p: Parameters, beats: int) -> None:
         made.ff += 4
         made.counter(beats)
         made.memory(numbers, 2 << max((beats - 1).bit_length(), 1), 2)
-        made.tables("matvec buffer", 1)
+        made.logic["matvec buffer"] += 1
 
     if style == SHARED:
         pairs, odd = (pe + 1) // 2, pe // 2
@@ -50,7 +50,7 @@ def fill_matvec(made: Count, p: Parameters, beats: int) -> None:
         made.tree(simd, width, out, pe)
         if style == SIGNS:
             made.ff += pe * (simd * (width + 1) + _lacking(simd))
-            made.tables("sign", simd * pe * width)
+            made.logic["sign"] += simd * pe * width
         else:
             made.mult((given, p["IN_SIGNED"]), (weight, 1), style, simd * pe, depth)
     made.rom(word, depth, p["WEIGHT_BLOCK"])
@@ -85,12 +85,12 @@ def fill_fifo(made: Count, width: int, depth: int) -> None:
     """A queue within another block."""
     address = max((depth - 1).bit_length(), 1)
     made.ff += 3 * address + 2
-    made.tables("queue", 1)
+    made.logic["queue"] += 1
     if address > SMALL:
         made.carries += 2 * ((address + 1) // 2)
     if address + 1 > SMALL:
         made.carries += (address + 2) // 2
-    made.tables("queue address", 3 * address)
+    made.logic["queue address"] += 3 * address
     made.memory(width, 1 << address, 1)
     if depth > 64:
         made.ff += 1
@@ -108,7 +108,7 @@ def matmul(p: Parameters) -> Count:
     made.adder(address - (0 if turned else trailing_zeros(tiles)))
     if not turned:
         made.adder((tiles - 1).bit_length())
-    made.tables("matmul address", 3 * address)
+    made.logic["matmul address"] += 3 * address
     for size in (banks, p["N"] if turned else p["K"], steps if turned else tiles, steps, tiles, p["M"]):
         made.counter(size)
     made.replay(simd * a, steps, tiles)
@@ -119,9 +119,9 @@ def matmul(p: Parameters) -> Count:
     made.tree(simd, a + b, 64, pe)
     made.ff += pe * out
     made.adder(out, pe)
-    made.tables("sum", pe * out)
-    made.tables("missing", (steps * simd - p["K"]) * a + (tiles * pe - p["N"]) * out)
-    made.tables("matmul bank", banks)
+    made.logic["sum"] += pe * out
+    made.logic["missing"] += (steps * simd - p["K"]) * a + (tiles * pe - p["N"]) * out
+    made.logic["matmul bank"] += banks
     return made
 
 
@@ -134,16 +134,16 @@ def aggregate(p: Parameters) -> Count:
     for size in (words, p["TARGETS"], p["TARGETS"], p["BEATS"], p["EDGES"], 1 << p["DEGREE"]):
         made.counter(size)
     made.ff += (p["EDGES"] - 1).bit_length() + 2 * (p["BEATS"] - 1).bit_length()
-    made.tables("first edge", (p["EDGES"] - 1).bit_length())
+    made.logic["first edge"] += (p["EDGES"] - 1).bit_length()
     made.adder(address)
-    made.tables("rom", p["DEGREE"])
-    made.tables("deep rom", p["DEGREE"] * max(p["TARGETS"] - 16, 0) / 8)
+    made.logic["rom"] += p["DEGREE"]
+    made.logic["deep rom"] += p["DEGREE"] * max(p["TARGETS"] - 16, 0) / 8
     made.rom(entry, p["EDGES"], p["EDGES"] * entry > 2048)
     made.memory(lanes * width, 2 << address, 2)
     made.mult((width, p["SIGNED"]), (weight, 1), p["DSP"], lanes)
     made.ff += lanes * out
     made.adder(out, lanes)
-    made.tables("sum", lanes * out)
+    made.logic["sum"] += lanes * out
     return made
 
 
@@ -159,7 +159,7 @@ def normalize(p: Parameters) -> Count:
     for stage in range(1, stages + 1):  # of the number that moves left, only what gets to the top matters
         kept = min(max(b, index + 1), index + (1 << stages - stage))
         made.ff += kept
-        made.tables("choice", kept)
+        made.logic["choice"] += kept
     made.adder(stages)
     made.table(table, depth, table * depth > 2048, p["COLUMNS"], p["LEAVES"], p["BRANCHES"])
     made.replay(p["COLUMNS"] + more, 1, p["BEATS"])
@@ -172,6 +172,6 @@ def normalize(p: Parameters) -> Count:
             made.comparator(kept, lanes)
         if p["LOW"]:
             made.comparator(kept + 1 - trailing_zeros(p["LOW"]), lanes)
-        made.tables("clamp", lanes * out)
-    made.tables("shift", lanes * (kept + 2) * more)
+        made.logic["clamp"] += lanes * out
+    made.logic["shift"] += lanes * (kept + 2) * more
     return made

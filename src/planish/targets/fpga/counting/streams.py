@@ -30,10 +30,10 @@ def requantize(p: Parameters) -> Count:
     if high + 1 < 1 << out - signed:
         made.comparator(out - signed - trailing_zeros(high + 1), lanes)
     made.ff += lanes * (kept + 3 * out)
-    made.tables("choice", lanes * out)
-    made.tables("clamp", lanes * out)
-    made.tables("bound", lanes * max(kept - out, 0))
-    made.tables("tie", lanes * max(min(shift, wide), 0) * p["EVEN"])
+    made.logic["choice"] += lanes * out
+    made.logic["clamp"] += lanes * out
+    made.logic["bound"] += lanes * max(kept - out, 0)
+    made.logic["tie"] += lanes * max(min(shift, wide), 0) * p["EVEN"]
     return made
 
 
@@ -73,13 +73,13 @@ def reduce(p: Parameters) -> Count:
     if largest:
         made.ff += _halved(lanes) * width
         made.adder(width + 1, lanes - 1)
-        made.tables("choice", (lanes - 1) * width)
+        made.logic["choice"] += (lanes - 1) * width
         made.adder(out + 1)
     else:
         made.tree(lanes, width)
         made.adder(out)
-    made.tables("sum", out)
-    made.tables("missing", (beats * lanes - p["ROW"]) * width)
+    made.logic["sum"] += out
+    made.logic["missing"] += (beats * lanes - p["ROW"]) * width
     return made
 
 
@@ -102,7 +102,7 @@ def permute(p: Parameters) -> Count:
     for level in range(6):
         if p[f"COUNT{level}"] > 1:
             made.counter(p[f"COUNT{level}"])
-            made.tables("jump", address)
+            made.logic["jump"] += address
     made.memory(p["BITS"], 2 << address, 2)
     return made
 
@@ -114,7 +114,7 @@ def embed(p: Parameters) -> Count:
     made = Count("embed", 3 + address)
     made.counter(max(p["BEATS"], 2))
     made.adder(address)
-    made.tables("jump", address)
+    made.logic["jump"] += address
     made.dsp += p["BEATS"] & p["BEATS"] - 1 > 0  # the number times the beats of a row
     made.rom(width, depth, depth * width > 2048)
     return made
@@ -144,13 +144,13 @@ def lanes(p: Parameters) -> Count:
     if taken > piece:
         made.ff += 3 + (taken // piece - 1).bit_length() + taken * width
         made.counter(pieces)
-        made.tables("apart", (taken - piece) * width)
-        made.tables("apart control", 1)
+        made.logic["apart"] += (taken - piece) * width
+        made.logic["apart control"] += 1
     if given > piece:
         made.ff += 1 + given // piece + given * width
         made.counter(pieces)
-        made.tables("together", given // piece)
-        made.tables("together bits", given * width)
+        made.logic["together"] += given // piece
+        made.logic["together bits"] += given * width
     return made
 
 
@@ -160,10 +160,17 @@ def _shared(a: int, b: int) -> int:
     return a
 
 
+def skid(p: Parameters) -> Count:
+    """Of rtl/skid.sv."""
+    made = Count("skid", 2 + 2 * p["WIDTH"])
+    made.logic["choice"] += p["WIDTH"]
+    return made
+
+
 def split(p: Parameters) -> Count:
     """Of rtl/split.sv."""
     made = Count("split", p["OUTPUTS"])
-    made.tables("reader", p["OUTPUTS"])
+    made.logic["reader"] += p["OUTPUTS"]
     return made
 
 
@@ -171,7 +178,7 @@ def concat(p: Parameters) -> Count:
     """Of rtl/concat.sv."""
     made = Count("concat", 1)
     made.counter(max(p["A_BEATS"], p["B_BEATS"]))
-    made.tables("choice", p["LANES"] * p["OUT_WIDTH"])
+    made.logic["choice"] += p["LANES"] * p["OUT_WIDTH"]
     return made
 
 

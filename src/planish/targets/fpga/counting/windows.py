@@ -19,7 +19,7 @@ def _window(made: Count, p: Parameters, width: int, beats: int) -> None:
     loops = [count for count in (*[p[name] for name in _LOOPS], groups, beats) if count > 1]
     for count in loops:
         made.counter(count)
-    made.tables("loop", address * len(loops))
+    made.logic["loop"] += address * len(loops)
     made.counter(line)
     made.counter(lines * line)
     made.ff += address + lines.bit_length() + 2
@@ -39,11 +39,11 @@ def _window(made: Count, p: Parameters, width: int, beats: int) -> None:
             made.adder(bits, 2)
             made.adder(bits - trailing_zeros(p[stride_of]))
             made.comparator(bits - trailing_zeros(size))
-            made.tables("padding", bits)
+            made.logic["padding"] += bits
             padded = True
     if padded:
         made.ff += 2
-        made.tables("choice", width)
+        made.logic["choice"] += width
     made.memory(width, lines * line, 2)
 
 
@@ -72,7 +72,7 @@ def depthwise(p: Parameters) -> Count:
     made.mult((given, p["IN_SIGNED"]), (weight, 1), p["DSP"], lanes, groups * taps)
     made.ff += lanes * out
     made.adder(out, lanes)
-    made.tables("sum", lanes * out)
+    made.logic["sum"] += lanes * out
     return made
 
 
@@ -86,5 +86,5 @@ def pool(p: Parameters) -> Count:
         made.comparator(out, lanes)
     else:
         made.adder(out, lanes)
-    made.tables("sum", lanes * out)
+    made.logic["sum"] += lanes * out
     return made
