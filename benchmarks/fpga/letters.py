@@ -79,6 +79,9 @@ class Point:
 
 
 POINTS = (
+    Point((), 2, 2, 3, 0.6),
+    Point((), 3, 2, 2, 0.6),
+    Point((20,), 2, 2, 2, 0.65),
     Point((16,), 2, 2, 3, 0.7),
     Point((24,), 2, 2, 3, 0.8),
     Point((24,), 2, 2, 3, 0.6),
@@ -90,7 +93,7 @@ POINTS = (
     Point((64,), 4, 4, 4, 0.6),
     Point((48, 48), 4, 4, 4, 0.7),
     Point((96,), 4, 4, 4, 0.6),
-    Point((192, 128), 6, 6, 4, 0.0, 256),
+    Point((192, 128), 6, 6, 4, 0.0, 1024),
 )
 
 
@@ -113,7 +116,7 @@ def main() -> None:
             told = ("validation", "accuracy", "modeled lut")
             print(point.name, {name: known[point.name][name] for name in told}, flush=True)
     folders = {point.name: options.work / point.folder for point in POINTS}
-    for name in front(known):
+    for name in sorted(front(known), key=lambda name: known[name]["modeled lut"]):
         if "fmax" not in known[name]:
             known[name] |= measured(load(folders[name]))
             _keep(options.results, known, options.epochs)
@@ -142,7 +145,7 @@ def trained(point: Point, folder: Path, floats: int, casts: int) -> dict[str, An
         *([Prune(point.sparsity, scope="global")] if point.sparsity else []),
         *(_weights(weight, point.weights, index) for index, weight in enumerate(left)),
         Quantize(None, fixed(0, point.inputs - 1), where="path('layers.0')"),
-        Quantize(None, f"uint{point.activations}"),
+        *([Quantize(None, f"uint{point.activations}")] if point.hidden else []),
         Prepare(point.activations, wide=SUMS, rounding="halfup"),
     )
     prepared = recipe(graph, data=[((a,), {}) for a in data("calibration")[0].split(100)])
