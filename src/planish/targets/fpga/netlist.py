@@ -111,7 +111,7 @@ def block_of(operation: Operation, chosen: Chosen | None = None) -> Block:
 
 
 def connect(program: Program, folds: Folds, depths: Depths | None = None, chosen: Chosen | None = None) -> Netlist:
-    """The blocks of a program, folded as told, with what is needed between them: splits, lane converters and FIFOs.
+    """The blocks of a program, folded as told, and between them splits, registers, lane converters and FIFOs.
 
     Args:
         program: What to compute.
@@ -207,9 +207,11 @@ class _Wiring:
             raise UserError(f"nobody reads {value}", where, "leave it out of the graph")
         copies = [stream]
         if count > 1:
+            held = replace(stream, name=self._name(f"{stream.name}_held"))  # long paths of `ready` end here
+            self._connector(f"{stream.name}_skid", Instance("skid", {"WIDTH": stream.width}), stream, held)
             copies = [replace(stream, name=self._name(f"{stream.name}_copy_{number}")) for number in range(count)]
             instance = Instance("split", {"WIDTH": stream.width, "OUTPUTS": count})
-            self._connector(f"{stream.name}_split", instance, stream, *copies)
+            self._connector(f"{stream.name}_split", instance, held, *copies)
         self.waiting[value] = copies
 
     def _fifo(self, name: str, stream: Stream, depth: int) -> Stream:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import ceil
 
 from planish.targets.fpga.netlist import Cell, Netlist, Wire
+from planish.targets.fpga.operations.layout import Repeat
 from planish.targets.fpga.operations.products import Convolve
 from planish.targets.fpga.operations.rows import Pool
 
@@ -62,20 +63,22 @@ def depths(netlist: Netlist) -> dict[str, int]:
 
 
 def bursts(netlist: Netlist) -> dict[str, int]:
-    """Beats before busy windows, by `value.port`, that let the blocks before them go on meanwhile.
+    """Beats before busy windows and before repeated rows, by `value.port`, that let the blocks before them go on.
 
     Two busy blocks that wait for each other in turn are both slower than either alone. Whether they do, only a
     simulation tells.
     """
     pace = max((cell.instance.interval for cell in netlist.blocks), default=1)
     outside = {stream.name for stream in netlist.inputs}
-    return {
-        f"{cell.operation.output.name}.{port}": _BURST
-        for cell in netlist.blocks
-        if isinstance(cell.operation, Convolve | Pool) and cell.instance.interval > _BUSY * pace
-        for port, stream in cell.inputs.items()
-        if stream.name not in outside
-    }
+    found = {}
+    for cell in netlist.blocks:
+        window = isinstance(cell.operation, Convolve | Pool) and cell.instance.interval > _BUSY * pace
+        if window or isinstance(cell.operation, Repeat):
+            for port, stream in cell.inputs.items():
+                if stream.name not in outside:
+                    row = stream.beats // stream.value.shape[0]
+                    found[f"{cell.operation.output.name}.{port}"] = _BURST if window else row
+    return found
 
 
 def _made(cell: Cell, inputs: Mapping[str, _Flow], pace: int) -> _Flow:

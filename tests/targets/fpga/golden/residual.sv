@@ -13,6 +13,20 @@ module top (
     output logic [4:0] output_data
 );
 
+  logic x_held_valid, x_held_ready;
+  logic [7:0] x_held_data;
+  skid #(
+  ) x_skid (
+      .clk(clk),
+      .rst(rst),
+      .in_valid(x_valid),
+      .in_ready(x_ready),
+      .in_data(x_data),
+      .out_valid(x_held_valid),
+      .out_ready(x_held_ready),
+      .out_data(x_held_data)
+  );
+
   logic x_copy_0_valid, x_copy_0_ready;
   logic [7:0] x_copy_0_data;
   logic x_copy_1_valid, x_copy_1_ready;
@@ -22,9 +36,9 @@ module top (
   ) x_split (
       .clk(clk),
       .rst(rst),
-      .in_valid(x_valid),
-      .in_ready(x_ready),
-      .in_data(x_data),
+      .in_valid(x_held_valid),
+      .in_ready(x_held_ready),
+      .in_data(x_held_data),
       .out_valid({x_copy_1_valid, x_copy_0_valid}),
       .out_ready({x_copy_1_ready, x_copy_0_ready}),
       .out_data(x_copy_0_data)
