@@ -100,8 +100,13 @@ class Network:
 
     @property
     def name(self) -> str:
-        """For people and folders."""
+        """For people."""
         return f"{'-'.join(map(str, self.widths))} in {self.bits} bits"
+
+    @property
+    def folder(self) -> str:
+        """Of what is done with it."""
+        return self.name.replace(" ", "-")
 
     def data(self, split: str) -> tuple[torch.Tensor, torch.Tensor]:
         """Digits: the pixels that vary most, and as many classes as there are outputs."""
@@ -130,28 +135,20 @@ def main() -> None:
         work = options.work or Path(scratch)
         work.mkdir(parents=True, exist_ok=True)
         python = options.alkaid or _environment(work / "alkaid")
-        found = {NETWORKS[index].name: run(NETWORKS[index], work, python) for index in options.only}
-    options.results.mkdir(parents=True, exist_ok=True)
-    file = options.results / "unrolled.json"
-    if file.exists():
-        found = json.loads(file.read_text(encoding="utf-8"))["networks"] | found
-    result = {
-        "problem": {"device": "ecp5-85k", "speed": 6, "clock": CLOCK, "vectors": VECTORS},
-        "environment": {
-            **environment(seed=0, command="python -m benchmarks.fpga.unrolled"),
-            "tools": tools.versions(*tools.PIP),
-            "peer": PEER[0],
-        },
-        "bars": BARS,
-        "networks": found,
-    }
-    file.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    _print(found)
+        networks = [NETWORKS[index] for index in options.only]
+        for network in networks:
+            found = synthesized(network, work / network.folder, python)
+            _keep(options.results, network, found)
+        for network in networks:
+            found = _kept(options.results)[network.name]
+            for each in found["comparisons"]:
+                routed(each, work / network.folder, network.seeds)
+                _keep(options.results, network, found)
+    _print(_kept(options.results))
 
 
-def run(network: Network, work: Path, python: str) -> dict[str, Any]:
-    """What the result holds of a network: what each side takes, and the ratios."""
-    place = work / network.name.replace(" ", "-")
+def synthesized(network: Network, place: Path, python: str) -> dict[str, Any]:
+    """What the result holds of a network, without clocks."""
     place.mkdir(exist_ok=True)
     program, accuracy = _program(network)
     codes = np.random.default_rng(0).integers(0, 1 << network.inputs, (VECTORS, network.widths[0]))
@@ -162,23 +159,51 @@ def run(network: Network, work: Path, python: str) -> dict[str, Any]:
     comparisons = []
     for cutoff in CUTOFFS:
         sides = [_theirs(place, network, program, python, cutoff, adder, codes, expected) for adder in network.adders]
-        small, *large = sorted(sides, key=lambda each: each["lut"])
-        theirs = _routed(small, network.seeds)
-        ours = _routed(_ours(place, program, circuit, sharing, theirs["ff"], codes, expected), network.seeds)
-        ratios = {name: ours[name] / theirs[name] for name in ("lut", "ff", "fmax")}
-        met = ratios["lut"] <= BARS["lut"] and ratios["ff"] <= BARS["ff"] and ratios["fmax"] >= BARS["fmax"]
-        met = met and ours["seconds"] <= BARS["seconds"]
-        other = [{name: each[name] for name in ("adders", "lut", "ff")} for each in large]
-        compared = {"cutoff": cutoff, "ours": ours, "alkaid": theirs, "alkaid otherwise": other}
-        comparisons.append({**compared, "ratios": ratios, "met": met})
-        print(network.name, json.dumps(comparisons[-1]), flush=True)
+        theirs, *others = sorted(sides, key=lambda each: each["lut"])
+        ours = _ours(place, program, circuit, sharing, theirs["ff"], codes, expected)
+        ratios = {name: ours[name] / theirs[name] for name in ("lut", "ff")}
+        other = [{name: each[name] for name in ("adders", "lut", "ff")} for each in others]
+        comparisons.append(
+            {"cutoff": cutoff, "ours": ours, "alkaid": theirs, "alkaid otherwise": other, "ratios": ratios}
+        )
     nonzero = sum(int(np.count_nonzero(each.weight)) for each in program.operations if isinstance(each, Linear))
-    return {
-        "accuracy": accuracy,
-        "weights that are not zero": nonzero,
-        "seeds": network.seeds,
-        "comparisons": comparisons,
+    counts = {"accuracy": accuracy, "weights that are not zero": nonzero}
+    return {**counts, "seeds": network.seeds, "comparisons": comparisons}
+
+
+def routed(comparison: dict[str, Any], place: Path, seeds: tuple[int, ...]) -> None:
+    """Add the clocks to a comparison, and whether all bars are met."""
+    ours, ratios = comparison["ours"], comparison["ratios"]
+    for side in ("alkaid", "ours"):
+        folder = place / comparison[side]["folder"]
+        placed = route(Synthesis.load(folder / "synthesis"), folder / "route", clock=CLOCK, seeds=seeds)
+        clocks = {"fmax": placed.median, "fmax of each seed": placed.fmax, "comb": placed.used["TRELLIS_COMB"]}
+        comparison[side] |= {**clocks, "behind shift registers": placed.shifted}
+    ratios["fmax"] = ours["fmax"] / comparison["alkaid"]["fmax"]
+    met = ratios["lut"] <= BARS["lut"] and ratios["ff"] <= BARS["ff"] and ratios["fmax"] >= BARS["fmax"]
+    comparison["met"] = met and ours["seconds"] <= BARS["seconds"]
+
+
+def _kept(results: Path) -> dict[str, Any]:
+    """The networks of the result file."""
+    file = results / "unrolled.json"
+    return json.loads(file.read_text(encoding="utf-8"))["networks"] if file.exists() else {}
+
+
+def _keep(results: Path, network: Network, found: Mapping[str, Any]) -> None:
+    """Put a network into the result file."""
+    result = {
+        "problem": {"device": "ecp5-85k", "speed": 6, "clock": CLOCK, "vectors": VECTORS},
+        "environment": {
+            **environment(seed=0, command="python -m benchmarks.fpga.unrolled"),
+            "tools": tools.versions(*tools.PIP),
+            "peer": PEER[0],
+        },
+        "bars": BARS,
+        "networks": {**_kept(results), network.name: found},
     }
+    results.mkdir(parents=True, exist_ok=True)
+    (results / "unrolled.json").write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 def _program(network: Network) -> tuple[Program, float]:
@@ -288,15 +313,7 @@ def _layers(program: Program) -> list[Mapping[str, Any]]:
 def _measured(folder: Path, top: str) -> dict[str, Any]:
     """What a folder's design takes of an ECP5."""
     used = synthesize(folder / "design", folder / "synthesis", top=top, clock=CLOCK).total
-    return {"folder": folder, "lut": used.lut, "lut4": used.lut4, "ccu2c": used.ccu2c, "ff": used.ff}
-
-
-def _routed(found: dict[str, Any], seeds: tuple[int, ...]) -> dict[str, Any]:
-    """With the clock that it reaches."""
-    folder: Path = found["folder"]
-    placed = route(Synthesis.load(folder / "synthesis"), folder / "route", clock=CLOCK, seeds=seeds)
-    clocks = {"fmax": placed.median, "fmax of each seed": placed.fmax, "comb": placed.used["TRELLIS_COMB"]}
-    return {**found, "folder": folder.name, **clocks, "behind shift registers": placed.shifted}
+    return {"folder": folder.name, "lut": used.lut, "lut4": used.lut4, "ccu2c": used.ccu2c, "ff": used.ff}
 
 
 def _environment(folder: Path) -> str:
@@ -313,11 +330,14 @@ def _print(found: Mapping[str, Any]) -> None:
         print(f"{name}, {network['accuracy']:.1%} right")
         for each in network["comparisons"]:
             ours, theirs, ratios = each["ours"], each["alkaid"], each["ratios"]
+            clock = "not placed"
+            if "met" in each:
+                clock = f"MHz {ours['fmax']:.0f} / {theirs['fmax']:.0f} = {ratios['fmax']:.2f}"
+                clock += ": met" if each["met"] else ": NOT met"
             print(
-                f"  cutoff {each['cutoff']}, adders of {theirs['adders']}: "
-                f"LUT {ours['lut']} / {theirs['lut']} = {ratios['lut']:.2f}, FF {ours['ff']} / {theirs['ff']} = "
-                f"{ratios['ff']:.2f}, MHz {ours['fmax']:.0f} / {theirs['fmax']:.0f} = {ratios['fmax']:.2f}, "
-                f"made in {ours['seconds']:.1f} / {theirs['seconds']:.1f} s: {'met' if each['met'] else 'NOT met'}"
+                f"  cutoff {each['cutoff']}, adders of {theirs['adders']}: LUT {ours['lut']} / {theirs['lut']} = "
+                f"{ratios['lut']:.2f}, FF {ours['ff']} / {theirs['ff']} = {ratios['ff']:.2f}, "
+                f"made in {ours['seconds']:.1f} / {theirs['seconds']:.1f} s, {clock}"
             )
 
 
