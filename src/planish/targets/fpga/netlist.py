@@ -196,19 +196,24 @@ class _Wiring:
         comment = _comment(operation, self.program, instance)
         home = Path(inspect.getfile(type(block_of(operation, self.chosen)))).parent
         self.parts.append(Cell(name, instance, inputs, (made,), comment, value.path, operation, home))
-        self._offer(made)
+        self._offer(made, joined=len(inputs) > 1)
 
-    def _offer(self, stream: Stream) -> None:
-        """Give a stream to each that reads its value, through a split where there are several."""
+    def _offer(self, stream: Stream, joined: bool = False) -> None:
+        """Give a stream to each that reads its value, through a split where there are several.
+
+        Where streams part or were joined stands a register, in which long paths of `ready` end.
+        """
         value = stream.value.name
         count = sum(each.inputs.count(value) for each in self.program.operations) + self.program.outputs.count(value)
         if count == 0:  # what nobody takes would stop its block
             where = stream.value.path or "the program"
             raise UserError(f"nobody reads {value}", where, "leave it out of the graph")
-        copies = [stream]
-        if count > 1:
-            held = replace(stream, name=self._name(f"{stream.name}_held"))  # long paths of `ready` end here
+        held = stream
+        if joined or count > 1:
+            held = replace(stream, name=self._name(f"{stream.name}_held"))
             self._connector(f"{stream.name}_skid", Instance("skid", {"WIDTH": stream.width}), stream, held)
+        copies = [held]
+        if count > 1:
             copies = [replace(stream, name=self._name(f"{stream.name}_copy_{number}")) for number in range(count)]
             instance = Instance("split", {"WIDTH": stream.width, "OUTPUTS": count})
             self._connector(f"{stream.name}_split", instance, held, *copies)

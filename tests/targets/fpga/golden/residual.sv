@@ -120,25 +120,39 @@ module top (
       .out_data(block_add_data)
   );
 
-  logic block_add_by_1_valid, block_add_by_1_ready;
-  logic [4:0] block_add_by_1_data;
-  lanes #(
-  ) block_add_lanes (
+  logic block_add_held_valid, block_add_held_ready;
+  logic [14:0] block_add_held_data;
+  skid #(
+  ) block_add_skid (
       .clk(clk),
       .rst(rst),
       .in_valid(block_add_valid),
       .in_ready(block_add_ready),
       .in_data(block_add_data),
-      .out_valid(block_add_by_1_valid),
-      .out_ready(block_add_by_1_ready),
-      .out_data(block_add_by_1_data)
+      .out_valid(block_add_held_valid),
+      .out_ready(block_add_held_ready),
+      .out_data(block_add_held_data)
+  );
+
+  logic block_add_held_by_1_valid, block_add_held_by_1_ready;
+  logic [4:0] block_add_held_by_1_data;
+  lanes #(
+  ) block_add_held_lanes (
+      .clk(clk),
+      .rst(rst),
+      .in_valid(block_add_held_valid),
+      .in_ready(block_add_held_ready),
+      .in_data(block_add_held_data),
+      .out_valid(block_add_held_by_1_valid),
+      .out_ready(block_add_held_by_1_ready),
+      .out_data(block_add_held_by_1_data)
   );
 
   logic flat_reshape_valid, flat_reshape_ready;
   logic [4:0] flat_reshape_data;
-  assign flat_reshape_valid = block_add_by_1_valid;
-  assign block_add_by_1_ready = flat_reshape_ready;
-  assign flat_reshape_data = block_add_by_1_data;
+  assign flat_reshape_valid = block_add_held_by_1_valid;
+  assign block_add_held_by_1_ready = flat_reshape_ready;
+  assign flat_reshape_data = block_add_held_by_1_data;
 
   assign output_valid = flat_reshape_valid;
   assign flat_reshape_ready = output_ready;
