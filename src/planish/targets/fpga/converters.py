@@ -10,7 +10,7 @@ from itertools import pairwise
 from math import gcd
 
 from planish.targets.fpga.blocks.base import Instance
-from planish.targets.fpga.operations.layout import Reshape
+from planish.targets.fpga.operations.layout import Reshape, Slice
 from planish.targets.fpga.program import Program, Value
 
 
@@ -43,6 +43,8 @@ class Joint:
         target: Name of what the one makes that reads.
         port: At which of its inputs.
         values: The value, and what reshapes make of it on the way.
+        burst: How many times faster than its average the value comes: a slice lets its part of a sample through and
+            then nothing, and what would narrow it holds up the other parts.
     """
 
     source: str
@@ -50,6 +52,7 @@ class Joint:
     target: str
     port: int
     values: tuple[Value, ...]
+    burst: int = 1
 
     def converters(self, given: int, taken: int) -> list[Instance]:
         """What is needed between so many lanes that come and go."""
@@ -77,7 +80,9 @@ def joints(program: Program) -> list[Joint]:
                 path.insert(0, made[path[0]].inputs[0])
             values = tuple(program.values[each] for each in path)
             if path[0] in made:
-                found.append(Joint(path[0], None, name, port, values))
+                source = made[path[0]]
+                whole = program.values[source.inputs[0]].size if isinstance(source, Slice) else values[0].size
+                found.append(Joint(path[0], None, name, port, values, -(-whole // values[0].size)))
             elif path[0] in first:
                 found.append(Joint(*first[path[0]], name, port, values))
             elif len(path) == 1:

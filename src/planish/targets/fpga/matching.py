@@ -144,10 +144,10 @@ class Matching:
     def _between(self, joint: Joint, given: int, taken: int) -> Between:
         if given == taken and len(joint.values) == 1:
             return _NOTHING
-        key = (given, taken, *((value.row, value.size, value.codes.bits) for value in joint.values))
+        key = (given, taken, joint.burst, *((value.row, value.size, value.codes.bits) for value in joint.values))
         if key not in self._known:
             needed = joint.converters(given, taken)
-            interval = max((each.interval for each in needed), default=1)
+            interval = joint.burst * max((each.interval for each in needed), default=1)
             self._known[key] = Between(interval, total(map(self._cost, needed)))
         return self._known[key]
 
