@@ -72,6 +72,7 @@ def bursts(netlist: Netlist) -> dict[str, int]:
     outside = {stream.name for stream in netlist.inputs}
     found = {}
     for cell in netlist.blocks:
+        assert cell.operation is not None
         window = isinstance(cell.operation, Convolve | Pool) and cell.instance.interval > _BUSY * pace
         if window or isinstance(cell.operation, Repeat):
             for port, stream in cell.inputs.items():
