@@ -20,6 +20,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,7 @@ def main() -> None:
     parser.add_argument("--vectors", type=int, default=VECTORS)
     parser.add_argument("--results", type=Path, default=RESULTS)
     options = parser.parse_args()
-    for case in (*blocks(options.only, options.vectors), *models(options.only, options.vectors)):
+    for case in chain(blocks(options.only, options.vectors), models(options.only, options.vectors)):
         rows = kept(options.results)
         if rows.get(case.name, {}).get("key") != case.key:
             start = time.perf_counter()
@@ -169,7 +170,7 @@ def trained(name: str) -> tuple[FpgaArtifact, Sequence[Integers]]:
     graph = planish.capture(task.model, task.example_inputs, dynamic=task.dynamic)
     recipe = planish.Recipe(Quantize(weights=weights, activations=activations), Prepare())
     artifact = Fpga(budget=ROOM).build(recipe(graph, data=task.calibration))
-    args, kwargs = next(iter(task.calibration))
+    args, kwargs, *_ = next(iter(task.calibration))
     return artifact, artifact.encode(*args, **kwargs)
 
 

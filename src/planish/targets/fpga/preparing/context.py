@@ -114,9 +114,14 @@ class Preparation:
         return node
 
     def cast_to(self, source: Node, form: Format, before: Node) -> Node:
-        """Insert a cast to a format that is known; in front of the end it belongs to what it rounds."""
-        path = source.path or None if before.kind == "output" else None
-        node = self.edit.call(torch.ops.planish.cast.default, source, [], str(form), before=before, path=path)
+        """Insert a cast to a format that is known; where no module reads it, it belongs to what it rounds."""
+        path, maker = before.path, source
+        while before.kind == "output" or not path:
+            path = maker.path
+            if path or not maker.inputs:
+                break
+            maker = maker.inputs[0]
+        node = self.edit.call(torch.ops.planish.cast.default, source, [], str(form), before=before, path=path or None)
         self.states[node.fx] = "fixed"
         return node
 
