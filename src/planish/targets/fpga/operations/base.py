@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, fields
 
@@ -84,7 +85,7 @@ class Value:
 
 
 @dataclass(frozen=True, eq=False)
-class Operation:
+class Operation(ABC):
     """One step of a program: reads values by name and makes one.
 
     `run` takes and gives codes with a leading batch axis. Sums and products are exact; only `Requantize`, `Normalize`
@@ -107,21 +108,21 @@ class Operation:
     def check(self) -> None:
         """Refuse numbers that do not fit each other."""
 
+    @abstractmethod
     def run(self, *codes: Integers) -> Integers:
         """The output's codes, `(batch, *shape)`, from those of the inputs."""
-        raise NotImplementedError
 
+    @abstractmethod
     def shape(self, *inputs: Value) -> tuple[int, ...]:
         """The shape of what comes of these inputs.
 
         Raises:
             GraphError: It does not take them.
         """
-        raise NotImplementedError
 
+    @abstractmethod
     def bounds(self, *inputs: Value) -> tuple[int, int]:
         """The lowest and the highest code that can come of these inputs."""
-        raise NotImplementedError
 
     @property
     def where(self) -> str:
