@@ -172,6 +172,7 @@ def route(
     chip.require(synthesis.total)
     options = [chip.option, "--package", case, "--speed", str(speed_grade(speed)), "--freq", f"{clock:g}"]
     options += ["--timing-allow-fail", "--no-print-critical-path-source"]
+    options += ["--router", "router2"]  # the other one sometimes never ends: a few wires that push each other about
     version = tools.find("nextpnr-ecp5").version
     source = synthesis.folder / "netlist.json"
     shifted = synthesis.pins > chip.packages[case]

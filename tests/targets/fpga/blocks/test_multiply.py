@@ -28,6 +28,14 @@ def test_shapes(second: tuple[int, ...], lanes: int, dsp: bool) -> None:
 
 
 @pytest.mark.long
+@pytest.mark.parametrize(("first", "second"), [(19, 20), (24, 19), (18, 30), (37, 15)])
+@pytest.mark.parametrize("signed", [True, False])
+def test_products_wider_than_a_multiplier(first: int, second: int, signed: bool) -> None:
+    a, b = value("a", WHOLE, first, signed), value("b", WHOLE, second)
+    check(Multiply(("a", "b"), value("y", WHOLE, first + second)), (a, b), Fold(2, 2), 100)
+
+
+@pytest.mark.long
 def test_either_may_be_the_smaller() -> None:
     multiply((7,), WHOLE, Fold(2, 2))
 

@@ -39,7 +39,10 @@ def test_a_shift_that_rounds_half_to_even() -> None:
         (6, False, 1, 7, Codes(0, 1)),
         (18, True, 30011, 20, Codes(-128, 127)),
         (18, False, 30011, 20, Codes(2, 200)),
+        (19, True, 30011, 22, Codes(-128, 127)),
+        (19, False, 30011, 22, Codes(0, 255)),
         (30, True, 30011, 30, Codes(-2048, 2047)),
+        (37, False, 30011, 39, Codes(0, 4095)),
         (9, True, 0, 2, Codes(-8, 7)),
     ],
 )

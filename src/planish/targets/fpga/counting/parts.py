@@ -172,14 +172,14 @@ def mult(a: Word, b: Word, dsp: int, words: int, unread: int, constant: int) -> 
     if dsp and a[0] <= _PORT >= b[0]:
         return 0, 0, 0, 0, 1
     if dsp:
-        blocks, carries = 1, 0
-        for (bits, signed), other in ((a, b), (b, a)):
-            parts, last = _parts(bits + (not signed))
-            blocks *= parts - (last == 1)
-            carries += sum((width - _PORT * part + 1) // 2 for part in range(1, parts))
-            if last == 1 and not constant:
-                carries += (other[0] + 1) // 2
-        return a[0] + (0 if constant else b[0]) + 2 * (width - unread), carries, 0, 0, blocks
+        first, second = -(-a[0] // _PORT), -(-b[0] // _PORT)
+        registers, blocks = width - unread, first * second
+        carries = sum((width - _PORT * (i + j) + 1) // 2 for i in range(first) for j in range(second) if i + j)
+        if a[0] % _PORT == 1:  # this bit chooses b, or what is less than nothing by b
+            blocks -= second
+            registers += 2 if constant else 2 * (b[0] + a[1])
+            carries += 0 if constant or not a[1] else (b[0] + 1) // 2
+        return registers, carries, 0, 0, blocks
     rows = _Rows(width, unread)
     if a[0] < b[0]:
         rows.add(a, b, -1)
@@ -239,12 +239,6 @@ class _Rows:
             self.carries += (bits + 1) // 2
         else:
             self.added += max(bits, 0)
-
-
-def _parts(bits: int) -> tuple[int, int]:
-    """In how many parts yosys multiplies a signed number, and how wide the last one is: a bit alone goes to tables."""
-    parts = max(-(-bits // _PORT), 1)
-    return parts, bits - _PORT * (parts - 1)
 
 
 @cache

@@ -33,10 +33,16 @@ module embed #(
 
   logic step, last, chosen;
   logic [BeatBits-1:0] beat;
-  logic [AddressBits-1:0] address;
+  logic [AddressBits-1:0] address, first;
   assign step     = !out_valid || out_ready;
   assign last     = beat == BeatBits'(BEATS - 1);
   assign in_ready = step && (!chosen || last);
+
+  // As a sum of shifts: a product of numbers would take a DSP block.
+  always_comb begin
+    first = '0;
+    for (int i = 0; i < AddressBits; i++) if (32'(BEATS) >> i & 1) first += AddressBits'(in_data) << i;
+  end
 
   always_ff @(posedge clk) begin
     if (rst) begin
@@ -46,7 +52,7 @@ module embed #(
       if (in_ready) chosen <= in_valid;
       if (chosen) beat <= last ? '0 : beat + 1'b1;
     end
-    if (step) address <= chosen && !last ? address + 1'b1 : AddressBits'(32'(in_data) * BEATS);
+    if (step) address <= chosen && !last ? address + 1'b1 : first;
   end
 
   rom #(.WIDTH(LANES * WIDTH), .DEPTH(Words), .BLOCK(Words * LANES * WIDTH > 2048), .WORDS(TABLE)) rows (

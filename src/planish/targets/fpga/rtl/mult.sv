@@ -1,7 +1,7 @@
 // A product of two numbers, in a DSP block or in LUTs.
 //
-// Up to 18 x 18 bits are one DSP block with its own registers; wider products are left to the synthesis tool. In LUTs
-// the narrower number chooses shifted copies of the other one, which are added in pairs with a register after each level.
+// Up to 18 x 18 bits are one DSP block with its own registers; wider products are a sum of such. In LUTs the narrower
+// number chooses shifted copies of the other one, which are added in pairs with a register after each level.
 //
 // Parameters   A_WIDTH, B_WIDTH    bits
 //              A_SIGNED, B_SIGNED  1: two's complement, 0: unsigned
@@ -38,17 +38,49 @@ module mult #(
       assign unused = &wide[35:Width];
     end
   end else if (DSP) begin : g_wide
-    logic signed [A_WIDTH:0] a_taken;
-    logic signed [B_WIDTH:0] b_taken;
-    logic [Width-1:0] multiplied;
-    always_ff @(posedge clk) begin
-      if (ce) begin
-        a_taken    <= {A_SIGNED & a[A_WIDTH-1], a};
-        b_taken    <= {B_SIGNED & b[B_WIDTH-1], b};
-        multiplied <= Width'(a_taken * b_taken);
-        product    <= multiplied;
+    // Parts of 18 bits are multiplied on their own, two cycles, and added in the third. The upper part has the sign; if
+    // it is one bit of a, it needs no block to choose b or nothing.
+    localparam int PartsA = (A_WIDTH + 17) / 18;
+    localparam int PartsB = (B_WIDTH + 17) / 18;
+    logic [Width-1:0] parts[PartsA*PartsB];
+    for (genvar i = 0; i < PartsA; i++) begin : g_a
+      localparam int BitsA = i + 1 < PartsA ? 18 : A_WIDTH - 18 * i;
+      localparam bit SignA = A_SIGNED && i + 1 == PartsA;
+      logic [BitsA-1:0] part_a;
+      assign part_a = a[18*i+:BitsA];
+      for (genvar j = 0; j < PartsB; j++) begin : g_b
+        localparam int BitsB = j + 1 < PartsB ? 18 : B_WIDTH - 18 * j;
+        localparam bit SignB = B_SIGNED && j + 1 == PartsB;
+        logic [17:0] wide_b;
+        assign wide_b = SignB ? 18'($signed(b[18*j+:BitsB])) : 18'(b[18*j+:BitsB]);
+        if (BitsA == 1) begin : g_bit
+          logic signed [18:0] taken, chosen;
+          always_ff @(posedge clk) begin
+            if (ce) begin
+              if (!part_a) taken <= '0;
+              else if (SignA) taken <= -$signed({SignB & wide_b[17], wide_b});
+              else taken <= {SignB & wide_b[17], wide_b};
+              chosen <= taken;
+            end
+          end
+          assign parts[i*PartsB+j] = Width'(chosen) << 18 * (i + j);
+        end else begin : g_block
+          logic [17:0] wide_a;
+          logic [35:0] multiplied;
+          assign wide_a = SignA ? 18'($signed(part_a)) : 18'(part_a);
+          mult18 #(.A_SIGNED(SignA), .B_SIGNED(SignB), .PIPELINE(1'b0)) leaf (
+              .clk, .ce, .a(wide_a), .b(wide_b), .product(multiplied)
+          );
+          assign parts[i*PartsB+j] = Width'(SignA || SignB ? 64'($signed(multiplied)) : 64'(multiplied)) << 18 * (i + j);
+        end
       end
     end
+    logic [Width-1:0] sum;
+    always_comb begin
+      sum = '0;
+      for (int i = 0; i < PartsA * PartsB; i++) sum += parts[i];
+    end
+    always_ff @(posedge clk) if (ce) product <= sum;
   end else begin : g_rows
     // The narrower number's bits choose; its sign bit takes away.
     localparam bit Swap = A_WIDTH < B_WIDTH;

@@ -1,15 +1,17 @@
-// The multiplier of ECP5 with its three registers: 18 x 18 bits. Synthesis tools do not move registers into it by
-// themselves, and without them it takes 4 ns plus the way there and back.
+// The multiplier of ECP5 with its registers: 18 x 18 bits. Synthesis tools do not move registers into it by themselves,
+// and without them it takes 4 ns plus the way there and back.
 //
 // Parameters   A_SIGNED, B_SIGNED  1: two's complement, 0: unsigned
+//              PIPELINE            1: a register in its middle, too
 // Ports        ce       the registers move
 //              a, b     18 bits
 //              product  36 bits
-// Latency      3 cycles
+// Latency      2 cycles, 3 with PIPELINE
 // Interval     1 cycle
 module mult18 #(
     parameter bit A_SIGNED = 1'b1,
-    parameter bit B_SIGNED = 1'b1
+    parameter bit B_SIGNED = 1'b1,
+    parameter bit PIPELINE = 1'b1
 ) (
     input  logic        clk,
     input  logic        ce,
@@ -21,7 +23,7 @@ module mult18 #(
   MULT18X18D #(
       .REG_INPUTA_CLK("CLK0"), .REG_INPUTA_CE("CE0"), .REG_INPUTA_RST("RST0"),
       .REG_INPUTB_CLK("CLK0"), .REG_INPUTB_CE("CE0"), .REG_INPUTB_RST("RST0"),
-      .REG_PIPELINE_CLK("CLK0"), .REG_PIPELINE_CE("CE0"), .REG_PIPELINE_RST("RST0"),
+      .REG_PIPELINE_CLK(PIPELINE ? "CLK0" : "NONE"), .REG_PIPELINE_CE("CE0"), .REG_PIPELINE_RST("RST0"),
       .REG_OUTPUT_CLK("CLK0"), .REG_OUTPUT_CE("CE0"), .REG_OUTPUT_RST("RST0")
   ) leaf (
       .CLK0(clk), .CE0(ce), .RST0(1'b0), .SIGNEDA(A_SIGNED), .SIGNEDB(B_SIGNED), .SOURCEA(1'b0), .SOURCEB(1'b0),
@@ -40,13 +42,14 @@ module mult18 #(
   );
 `else
   logic signed [18:0] a_taken, b_taken;
-  logic [35:0] multiplied;
+  logic [35:0] multiplied, between;
+  assign multiplied = 36'(a_taken * b_taken);
   always_ff @(posedge clk) begin
     if (ce) begin
-      a_taken    <= {A_SIGNED & a[17], a};
-      b_taken    <= {B_SIGNED & b[17], b};
-      multiplied <= 36'(a_taken * b_taken);
-      product    <= multiplied;
+      a_taken <= {A_SIGNED & a[17], a};
+      b_taken <= {B_SIGNED & b[17], b};
+      between <= multiplied;
+      product <= PIPELINE ? between : multiplied;
     end
   end
 `endif
