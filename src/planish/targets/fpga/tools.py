@@ -7,6 +7,7 @@ larger designs name no option for precompiled headers.
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import shutil
@@ -44,6 +45,10 @@ class ToolError(UserError):
     """A program is missing, was killed, ran past a limit, or refused what it was given."""
 
 
+class Stalled(ToolError):
+    """A program runs, and has said nothing for longer than it may."""
+
+
 @dataclass(frozen=True)
 class Tool:
     """A program that is there.
@@ -68,10 +73,12 @@ class Limits:
     Attributes:
         seconds: Of wall time.
         megabytes: Of resident memory, its children's included (MiB); watched where the system has /proc.
+        silence: Seconds of wall time without a word.
     """
 
     seconds: float = 3600.0
     megabytes: int = 8192
+    silence: float = math.inf
 
 
 def find(name: str) -> Tool:
@@ -167,6 +174,7 @@ def run(
 
     Raises:
         ToolError: It is missing, was killed, ran past a limit, or failed; quotes what it said last.
+        Stalled: It was silent for too long.
     """
     tool = find(program) if isinstance(program, str) else program
     name, allowed = tool.name, limits or Limits()
@@ -209,6 +217,7 @@ def _attend(
 ) -> None:
     """Wait for a child, pass on its lines, and end it at a limit."""
     start, pause, read = time.monotonic(), TICK[0], 0
+    heard, length = start, 0
     while child.poll() is None:
         with suppress(subprocess.TimeoutExpired):
             child.wait(pause)
@@ -219,6 +228,10 @@ def _attend(
             raise ToolError(
                 f"{tool.name} was ended after {limits.seconds:g} s", str(log), "a smaller design, or more seconds"
             )
+        if log.stat().st_size != length:
+            heard, length = time.monotonic(), log.stat().st_size
+        elif time.monotonic() - heard > limits.silence:
+            raise Stalled(f"{tool.name} was ended after {limits.silence:g} s without a word", str(log))
         used = sum(map(_resident, _family(child.pid))) / MIB
         if used > limits.megabytes:
             raise ToolError(
