@@ -9,9 +9,11 @@ from dataclasses import dataclass
 from itertools import pairwise
 from math import gcd
 
+import numpy as np
+
 from planish.targets.fpga.blocks.base import Instance
 from planish.targets.fpga.operations.layout import Reshape, Slice
-from planish.targets.fpga.program import Program, Value
+from planish.targets.fpga.program import Aggregate, Operation, Program, Value
 
 
 def converter(value: Value, given: int, taken: int) -> Instance:
@@ -43,8 +45,9 @@ class Joint:
         target: Name of what the one makes that reads.
         port: At which of its inputs.
         values: The value, and what reshapes make of it on the way.
-        burst: How many times faster than its average the value comes: a slice lets its part of a sample through and
-            then nothing, and what would narrow it holds up the other parts.
+        burst: How many times faster than its average the value comes, since what would narrow it then holds up the
+            block before it: a slice lets its part of a sample through and then nothing, and an aggregation makes the
+            nodes of few edges fast.
     """
 
     source: str
@@ -80,11 +83,18 @@ def joints(program: Program) -> list[Joint]:
                 path.insert(0, made[path[0]].inputs[0])
             values = tuple(program.values[each] for each in path)
             if path[0] in made:
-                source = made[path[0]]
-                whole = program.values[source.inputs[0]].size if isinstance(source, Slice) else values[0].size
-                found.append(Joint(path[0], None, name, port, values, -(-whole // values[0].size)))
+                found.append(Joint(path[0], None, name, port, values, _burst(made[path[0]], program)))
             elif path[0] in first:
                 found.append(Joint(*first[path[0]], name, port, values))
             elif len(path) == 1:
                 first[read] = name, port
     return found
+
+
+def _burst(source: Operation, program: Program) -> int:
+    if isinstance(source, Slice):
+        return -(-program.values[source.inputs[0]].size // source.output.size)
+    if isinstance(source, Aggregate):
+        edges = np.maximum(np.count_nonzero(source.matrix, axis=1), 1)
+        return -(-int(edges.sum()) // (len(edges) * int(edges.min())))
+    return 1

@@ -115,7 +115,8 @@ def embed(p: Parameters) -> Count:
     made.counter(max(p["BEATS"], 2))
     made.adder(address)
     made.logic["jump"] += address
-    made.dsp += p["BEATS"] & p["BEATS"] - 1 > 0  # the number times the beats of a row
+    for _ in range(p["BEATS"].bit_count() - 1):  # the number times the beats of a row
+        made.adder(address)
     made.rom(width, depth, depth * width > 2048)
     return made
 

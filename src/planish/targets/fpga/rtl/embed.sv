@@ -41,7 +41,7 @@ module embed #(
   // As a sum of shifts: a product of numbers would take a DSP block.
   always_comb begin
     first = '0;
-    for (int i = 0; i < AddressBits; i++) if (32'(BEATS) >> i & 1) first += AddressBits'(in_data) << i;
+    for (int i = 0; i < AddressBits; i++) if ((BEATS >> i & 1) != 0) first += AddressBits'(in_data) << i;
   end
 
   always_ff @(posedge clk) begin
