@@ -68,6 +68,7 @@ def test_the_file_is_what_a_person_would_write():
 # name: the least mean cosine, and the largest share of the weights' bytes
 READY = {
     "2of4-int8": (0.75, 0.75),
+    "early-exit": (0.8, 1.3),
     "half-macs": (0.0, 0.9),
     "mxfp4": (0.9, 0.5),
     "mxfp4-qera": (0.95, 0.5),
@@ -91,6 +92,9 @@ def ready_case(name: str) -> tuple[Graph, list]:
         head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 64)]
         model = nn.Sequential(*body, *(head if "classifier" in name else []))
         inputs = [torch.randn(2, 3, 8, 8) for _ in range(4)]
+    elif "exit" in name:
+        model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(6)), nn.ReLU(), nn.Linear(64, 4))
+        inputs = [torch.randn(32, 64) for _ in range(4)]
     else:
         model = nn.Sequential(nn.Embedding(50, 64), nn.Linear(64, 128), nn.GELU(), nn.Linear(128, 64))
         inputs = [torch.randint(50, (4, 32)) for _ in range(4)]

@@ -40,6 +40,12 @@ def bench(path: Path, progress: Progress, batch: int | None = None, seconds: flo
     artifact, original = load(folder), Graph.load(captured)
     if not isinstance(artifact, CpuArtifact):
         raise UserError("this is no artifact for a CPU", str(folder))
+    if artifact.reached():
+        raise UserError(
+            "the time of a model with exits depends on its inputs, and a run folder keeps none of them",
+            str(folder),
+            "planish compress MODEL --recipe early-exit --run NEW",
+        )
     run = Run(path)
     rows = [row for row in run.measurements() if row.name == "latency"]
     before = next((row.details.get("batch") for row in rows if row.details.get("role") == "chosen"), None)

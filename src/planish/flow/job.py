@@ -28,6 +28,7 @@ from planish.models.task import Task
 from planish.recipe import Plan, Recipe
 from planish.record import Run, environment
 from planish.targets import Artifact, Target
+from planish.targets.cpu import CpuArtifact
 
 Progress = Callable[[int, int, str], None]
 SENSITIVITY_FORMATS = ("int8", "int4")
@@ -175,6 +176,8 @@ class Job:
         self.progress(0, 0, f"judging the {subject} model on {getattr(task.evaluation, 'description', 'its data')}")
         with self.stages.doing(name, key) as add:
             add(judged(task, None if original else self.artifact, subject))
+            if not original and isinstance(self.artifact, CpuArtifact):
+                add(self.artifact.reached())
 
     def start(self, target: Target) -> None:
         """Cold start and peak memory of the artifact, of the best fp32 engine and of eager PyTorch."""

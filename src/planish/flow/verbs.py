@@ -37,7 +37,7 @@ def target_of(target: str | Target) -> Target:
 
 
 def load(path: str | os.PathLike[str]) -> Graph | Artifact:
-    """Read back what was saved: a graph (`.planish`) or the folder of an artifact or cascade. Nothing is executed.
+    """Read back what was saved: a graph (`.planish`) or the folder of an artifact. Nothing is executed.
 
     Raises:
         ModelError: It is neither.

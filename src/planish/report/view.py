@@ -176,6 +176,8 @@ def read(run: Run) -> View:
         hardware=hardware(rows),
     )
     view.conditions.extend(_conditions(view))
+    if shares := [percent(row.m.value) for row in rows.all("reached")]:
+        view.conditions.append(f"rows that reach each stage: {', '.join(shares)}")
     view.missing.extend(_missing(view))
     return view
 

@@ -89,7 +89,6 @@ loaders = Registry(
     "artifact",
     {
         "artifact.json": "planish.targets.cpu:load",
-        "cascade.json": "planish.targets.cpu.cascade:load_cascade",
         "fpga.json": "planish.targets.fpga.artifact:load",
     },
 )

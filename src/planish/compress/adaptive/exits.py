@@ -13,6 +13,7 @@ from torch import Tensor, fx, nn
 
 from planish.analysis import analyze
 from planish.compress.adaptive.heads import NEVER, Answers, fit, thresholds
+from planish.compress.adaptive.stages import EXIT
 from planish.compress.adaptive.values import ancestors, depending, result, siblings, values_of
 from planish.compress.sweep import check_items
 from planish.errors import DataError, OptionError
@@ -39,8 +40,8 @@ class EarlyExit(Pass):
     """Give a classifier exits: an input that an exit is sure of takes its answer from there.
 
     Teerapittayanon et al., "BranchyNet" (2016). The graph that comes out computes everything and picks each row's
-    answer, so that it can be trained, quantized and judged like any other; `planish.targets.cpu.build_cascade` cuts it
-    at the exits, and then the rest of the model runs only for the rows that go on.
+    answer, so that it can be trained, quantized and judged like any other; building it for a processor cuts it at the
+    exits, and then the rest of the model runs only for the rows that go on.
 
     An exit's classifier is linear. Its features are, of an image, averages over 4x4 fields; of tokens, what the model
     itself makes of its last block's output (norm, pooling), made of this block's instead; of vectors, themselves. It
@@ -117,7 +118,7 @@ class EarlyExit(Pass):
 
         if isinstance(self.at, tuple):
             return sorted((at(path) for path in self.at), key=lambda spot: spot.share)
-        paths = sorted({path for node in graph.nodes for path in siblings(graph, node.path)})
+        paths = sorted({_listed(node.path) for node in graph.nodes} - {""})
         known = [spot for spot in map(at, paths) if 0 < spot.share < 1 and len(spot.value.shape or ()) in (2, 3, 4)]
         wanted = [(place + 1) / (self.at + 1) for place in range(self.at)]
         chosen = {min(known, key=lambda spot: abs(spot.share - share)).path for share in wanted} if known else set()
@@ -126,6 +127,13 @@ class EarlyExit(Pass):
                 f"the model has no {self.at} lists' modules to exit after", "at", "at=('path.of.a.module',)"
             )
         return sorted((spot for spot in known if spot.path in chosen), key=lambda spot: spot.share)
+
+
+def _listed(path: str) -> str:
+    """The outermost module on a path that stands in a list; empty if none does."""
+    parts = path.split(".")
+    place = next((place for place, part in enumerate(parts) if part.isdecimal()), -1)
+    return ".".join(parts[: place + 1])
 
 
 def classifier(graph: Graph) -> tuple[Node, Node]:
@@ -164,7 +172,7 @@ def _attach(edit: Editor, spot: _Exit, number: int, answer: Node, layer: Node, c
 
     def call(op: Callable[..., Any], *args: Any) -> Node:
         node = edit.call(op, *args, before=output)
-        node.fx.meta["nn_module_stack"] = {**root, path: (path, "Exit")}
+        node.fx.meta["nn_module_stack"] = {**root, path: (path, EXIT)}
         return node
 
     features = _features(call, graph, spot, graph.node(layer.name))

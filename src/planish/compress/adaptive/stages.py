@@ -17,6 +17,9 @@ from planish.graph.assemble import read_by
 from planish.graph.ops import base_name
 from planish.graph.shapes import size_text
 
+EXIT = "Exit"
+"""The type of the modules that an exit's operations belong to."""
+
 
 @dataclass(frozen=True)
 class Stage:
@@ -37,13 +40,18 @@ class Stage:
 def stages(graph: Graph) -> list[Stage]:
     """Cut a graph at its exits: `where(sure, early, later)` between a row's early answer and its later one.
 
+    Returns:
+        The stages, first one first; none for a graph without exits.
+
     Raises:
-        OptionError: It has no exits, its batch size is fixed, or a value that goes from stage to stage has no row for
-            each input.
+        OptionError: It has exits and cannot be cut at them: its batch size is fixed and not 1, more follows an exit's
+            answer, or a value that goes from stage to stage has no row for each input. Names the module.
     """
     leaves = _leaves(graph)
+    if not leaves:
+        return []
     batch = Node(graph, leaves[-1][0]).shape[0]  # type: ignore[index]
-    if not isinstance(batch, str):
+    if not isinstance(batch, str) and batch != 1:
         raise OptionError(
             f"rows cannot leave a batch of fixed size ({batch})",
             "the answer",
@@ -76,16 +84,17 @@ def stages(graph: Graph) -> list[Stage]:
 
 def _leaves(graph: Graph) -> list[tuple[fx.Node, ...]]:
     """Of each stage its answer and whether that is sure; of the last only the answer."""
+    exits = [node for node in graph.nodes if node.op == "where" and node.module_type == EXIT]
+    if not exits:
+        return []
     found: list[tuple[fx.Node, ...]] = []
-    node = graph.outputs[0] if len(graph.outputs) == 1 else None
-    while node is not None and node.op == "where":
+    node = graph.outputs[0]
+    while node in exits:
         sure, early, later = node.args[:3]
-        if sure.dtype != torch.bool or len(sure.shape or ()) != 2 or sure.shape[1] != 1:
-            break
         found.append((early.fx, sure.fx))
         node = later
-    if node is None or not found:
-        raise OptionError("the graph has no exits", "the answer", "EarlyExit(at=2)")
+    if len(found) < len(exits) or len(graph.outputs) > 1:
+        raise OptionError("an exit's answer is not the model's, so no row can leave there", exits[0].path, "exits last")
     return [*found, (node.fx,)]
 
 
@@ -108,7 +117,7 @@ def _flat_example(graph: Graph) -> list[Tensor]:
     return pytree.tree_leaves(graph.example)
 
 
-def _check_rows(graph: Graph, node: fx.Node, batch: str) -> None:
+def _check_rows(graph: Graph, node: fx.Node, batch: int | str) -> None:
     shape = Node(graph, node).shape
     if not shape or shape[0] != batch:
         raise OptionError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import os
+import re
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
@@ -16,12 +17,14 @@ import torch
 from planish.errors import DataError, UntrustedFile, UserError
 from planish.measure import compare
 from planish.record import Measurement, environment
+from planish.targets.cpu.cascade import NOTE as _STAGES
+from planish.targets.cpu.cascade import Cascade, load_files
 from planish.targets.cpu.engine import ENGINES, Compiled, Options
 from planish.targets.cpu.readme import readme
 from planish.targets.cpu.signature import Signature
 
 _NOTE = "artifact.json"
-_FILES = frozenset({"model.onnx", "model.planish", "openvino.json"})
+_FILES = re.compile(rf"{re.escape(_STAGES)}|(stage\d+-)?(model\.onnx|model\.planish|openvino\.json)")
 
 
 @dataclass
@@ -30,7 +33,7 @@ class CpuArtifact:
 
     Attributes:
         engine: The engine's name.
-        compiled: The compiled model.
+        compiled: The compiled model; of a graph with exits a `Cascade` of its stages.
         signature: How it is called.
         options: Threads and fixed sizes.
         precision: What its weights and activations are ("int8", "f32").
@@ -51,7 +54,8 @@ class CpuArtifact:
     @property
     def label(self) -> str:
         """Engine and precision, as reports call it."""
-        return f"{self.engine} {self.precision}{' exact' if self.options.exact else ''}"
+        kind = " cascade" if isinstance(self.compiled, Cascade) else ""
+        return f"{self.engine} {self.precision}{kind}{' exact' if self.options.exact else ''}"
 
     @property
     def nbytes(self) -> int:
@@ -74,6 +78,22 @@ class CpuArtifact:
         tensors = self.signature.flatten(*self.example)
         times = compare({self.label: lambda: self.compiled(tensors)}, seconds=seconds)
         return [times.latency(self.label, role="chosen", **how(self, tensors)), *facts(self, tensors)]
+
+    def reached(self) -> list[Measurement]:
+        """The share of rows that reached each stage, of all that it was called with since it was built or loaded; of a
+        model without exits nothing."""
+        counts = self.compiled.reached if isinstance(self.compiled, Cascade) else []
+        return [
+            Measurement(
+                "reached",
+                count / max(counts[0], 1),
+                "1",
+                "measured",
+                subject=self.label,
+                details={"place": place, "rows": count},
+            )
+            for place, count in enumerate(counts, 1)
+        ]
 
     def generate(self, input_ids: torch.Tensor, max_new_tokens: int, **options: Any) -> torch.Tensor:
         """Greedy text generation; see `planish.targets.cpu.generate`."""
@@ -103,7 +123,8 @@ class CpuArtifact:
             for name, content in self.compiled.files.items():
                 (draft / name).write_bytes(content)
             (draft / _NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-            (draft / "README.md").write_text(readme(self.engine, self.signature, self.options), encoding="utf-8")
+            about = readme(self.engine, self.signature, self.options, isinstance(self.compiled, Cascade))
+            (draft / "README.md").write_text(about, encoding="utf-8")
             target.mkdir(parents=True, exist_ok=True)
             for file in draft.iterdir():
                 file.replace(target / file.name)
@@ -155,15 +176,15 @@ def load(folder: str | os.PathLike[str]) -> CpuArtifact:
     try:
         note = json.loads((path / _NOTE).read_text(encoding="utf-8"))
         names = [str(name) for name in note["files"]]
-        if not _FILES.issuperset(names):
-            raise UntrustedFile(f"the artifact names the file {sorted(set(names) - _FILES)[0]!r}", str(path / _NOTE))
+        if strange := [name for name in names if not _FILES.fullmatch(name)]:
+            raise UntrustedFile(f"the artifact names the file {min(strange)!r}", str(path / _NOTE))
         files = {name: (path / name).read_bytes() for name in names}
         signature = Signature.from_json(note["signature"])
         options, engine = Options(**note["options"]), str(note["engine"])
         precision = str(note["precision"])
+        compiled = load_files(ENGINES[engine](), files, signature.tensor_inputs, options)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UntrustedFile(
             f"this is no artifact, or it is damaged ({error})", str(path), "planish build MODEL"
         ) from error
-    compiled = ENGINES[engine]().load(files, signature.tensor_inputs, options)
     return CpuArtifact(engine, compiled, signature, options, precision, path=path)

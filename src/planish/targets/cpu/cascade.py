@@ -1,27 +1,21 @@
-"""A model with exits as a cascade: one artifact for each stage, and only the rows that are not sure go on."""
+"""A model with exits as a cascade: compiled stage by stage, and only the rows that are not sure go on."""
 
 from __future__ import annotations
 
 import json
-import os
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
-from typing import Any
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from time import perf_counter
 
 import torch
 from torch import Tensor
 
-from planish.compress.adaptive import stages
-from planish.errors import OptionError, UntrustedFile, UserError
+from planish.compress.adaptive import Stage
+from planish.errors import OptionError
 from planish.graph import Graph
-from planish.measure import compare
-from planish.record import Measurement
-from planish.targets.base import Data, Progress
-from planish.targets.cpu.artifact import CpuArtifact
-from planish.targets.cpu.artifact import load as load_artifact
+from planish.targets.cpu.engine import Compiled, Engine, Options, shares
 from planish.targets.cpu.signature import Signature
-from planish.targets.cpu.target import Cpu
 
 NOTE = "cascade.json"
 
@@ -39,159 +33,128 @@ class Wiring:
     passes: tuple[str, ...]
 
 
-@dataclass
 class Cascade:
-    """Stages that run one after the other, each for the rows that no exit before it was sure of.
+    """Stages that run one after the other, each for the rows that no exit before it was sure of: a compiled model.
 
-    Called like the model, it returns what the model returns. Rows that leave a batch are taken out of it, so that the
-    next stage runs on a smaller one; a single row that leaves ends the run.
-
-    Attributes:
-        stages: The artifacts, first one first.
-        wiring: What each takes and leaves.
-        signature: How the whole is called.
-        example: Example inputs, `(args, kwargs)`; None for a loaded cascade.
-        reached: How many rows each stage has run, over all calls.
-        measurements: What was measured of the stages while they were built.
-        path: The folder, once saved.
-    """
-
-    stages: Sequence[CpuArtifact]
-    wiring: Sequence[Wiring]
-    signature: Signature
-    example: tuple[tuple[Any, ...], dict[str, Any]] | None = None
-    reached: list[int] = field(default_factory=list)
-    measurements: Sequence[Measurement] = field(default_factory=list)
-    path: Path | None = None
-
-    def __post_init__(self) -> None:
-        self.reached = [0] * len(self.stages)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of all model files."""
-        return sum(stage.nbytes for stage in self.stages)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Run once; arguments and result are those of the original model.
-
-        Raises:
-            DataError: The arguments do not fit the signature.
-            EngineError: An engine fails.
-        """
-        return self.signature.unflatten([self.run(self.signature.flatten(args, kwargs))])
-
-    def run(self, tensors: Sequence[Tensor]) -> Tensor:
-        """The answers `(batch, classes)` to flat inputs."""
-        values = dict(zip(self.signature.tensor_inputs, tensors, strict=True))
-        last = len(self.stages) - 1
-        answers, rows = None, None  # all rows, and which of them are left; None while that is all
-        for place, (stage, wiring) in enumerate(zip(self.stages, self.wiring, strict=True)):
-            given = stage.compiled([values[name] for name in wiring.inputs])
-            answer = given[0]
-            self.reached[place] += len(answer)
-            if rows is not None and answers is not None:
-                answers[rows] = answer
-            if place == last:
-                break
-            sure = given[1].flatten()
-            if bool(sure.all()):
-                break
-            values.update(zip(wiring.passes, given[2:], strict=True))
-            if len(sure) > 1 and bool(sure.any()):
-                left = torch.nonzero(~sure).flatten()
-                if answers is None:
-                    answers = answer
-                rows = left if rows is None else rows[left]
-                values = {name: value[left] for name, value in values.items()}
-        else:
-            raise AssertionError("a cascade has a stage")
-        return answer if answers is None else answers
-
-    def measure(self, seconds: float = 1.0) -> list[Measurement]:
-        """Time the example call."""
-        if self.example is None:
-            raise OptionError("a loaded cascade has no example inputs", hint="time it with inputs of your own")
-        tensors = self.signature.flatten(*self.example)
-        times = compare({"cascade": lambda: self.run(tensors)}, seconds=seconds)
-        return [times.latency("cascade", role="chosen", engine=self.stages[0].engine)]
-
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write a folder with an artifact for each stage.
-
-        Raises:
-            UserError: The disk refused.
-        """
-        target = Path(folder)
-        note = {
-            "format": 1,
-            "wiring": [asdict(wiring) for wiring in self.wiring],
-            "signature": asdict(self.signature),
-        }
-        for place, stage in enumerate(self.stages):
-            stage.save(target / f"stage{place}")
-        try:
-            (target / NOTE).write_text(json.dumps(note, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"cannot save the cascade: {error.strerror}", str(target), "free space") from error
-        self.path = target
-        return target
-
-
-def build_cascade(
-    graph: Graph,
-    target: Cpu | None = None,
-    *,
-    data: Data | None = None,
-    folder: str | os.PathLike[str] | None = None,
-    progress: Progress | None = None,
-) -> Cascade:
-    """Cut a graph at its exits and build an artifact for each stage, all for one engine.
+    Rows that leave a batch are taken out of it, so that the next stage runs on a smaller one; a single row that leaves
+    ends the run.
 
     Args:
-        graph: With exits, as `EarlyExit` makes it; other passes may have changed it since.
-        target: Which engine, and how it runs; without an engine the first stage chooses.
-        data: Checks the first stage; the others are checked on what the example becomes.
-        folder: Where to save the cascade; None does not.
-        progress: Told of each step.
+        stages: The compiled stages, first one first.
+        wiring: What each takes and leaves.
+        inputs: Names of the model's inputs.
+
+    Attributes:
+        files: Of all stages, each under its stage's number, and `cascade.json`.
+        reached: How many rows each stage has run since the cascade was made, or since this was set to zero.
+    """
+
+    def __init__(self, stages: Sequence[Compiled], wiring: Sequence[Wiring], inputs: Sequence[str]) -> None:
+        self.stages, self.wiring, self.inputs = stages, wiring, inputs
+        self.reached = [0] * len(stages)
+        self.files: Mapping[str, bytes] = {
+            NOTE: json.dumps([asdict(each) for each in wiring], indent=2).encode(),
+            **{
+                f"{_folder(place)}{name}": content
+                for place, stage in enumerate(stages)
+                for name, content in stage.files.items()
+            },
+        }
+
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        """The answers `(batch, classes)`."""
+        answers = torch.empty(0)
+        for place, _, answer, rows in self._run(inputs):
+            self.reached[place] += len(answer)
+            if rows is None:
+                answers = answer
+            else:
+                answers[rows] = answer
+        return [answers]
+
+    def executed_precisions(self, inputs: Sequence[Tensor]) -> dict[str, float]:
+        """As the engine tells of each stage that these inputs reach, by the stage's time."""
+        times: dict[str, float] = defaultdict(float)
+        for place, taken, _, _ in self._run(inputs):
+            start = perf_counter()
+            self.stages[place](taken)
+            seconds = perf_counter() - start
+            for name, share in self.stages[place].executed_precisions(taken).items():
+                times[name] += seconds * share
+        return shares(times)
+
+    def _run(self, inputs: Sequence[Tensor]) -> Iterator[tuple[int, list[Tensor], Tensor, Tensor | None]]:
+        """Of each stage that is reached: its place, what it takes, its answer, and for which rows; None is all."""
+        values, rows = dict(zip(self.inputs, inputs, strict=True)), None
+        for place, (stage, wiring) in enumerate(zip(self.stages, self.wiring, strict=True)):
+            taken = [values[name] for name in wiring.inputs]
+            answer, *more = stage(taken)
+            yield place, taken, answer, rows
+            if not more or bool(more[0].all()):
+                return
+            values.update(zip(wiring.passes, more[1:], strict=True))
+            if bool(more[0].any()):
+                left = torch.nonzero(~more[0].flatten()).flatten()
+                rows = left if rows is None else rows[left]
+                values = {name: value[left] for name, value in values.items()}
+
+
+def compile_graph(engine: Engine, graph: Graph, stages: Sequence[Stage], options: Options) -> Compiled:
+    """A graph compiled by an engine; as a cascade where it was cut into stages.
 
     Raises:
-        OptionError: The graph has no exits, or sizes that cannot vary.
-        EngineError: The engine does not take a stage.
+        OptionError: It was, and its sizes are fixed to a batch of several rows.
+        EngineError: The engine refuses it.
     """
-    target = target or Cpu()
-    if not target.dynamic:
-        raise OptionError("batches get smaller from stage to stage, so sizes vary", "dynamic", "Cpu(dynamic=True)")
-    cut, built = stages(graph), list[CpuArtifact]()
-    for place, stage in enumerate(cut):
-        if progress:
-            progress(place, len(cut), f"building stage {place + 1} of {len(cut)}")
-        built.append(
-            target.build(stage.graph, data=data if place == 0 and len(stage.inputs) == len(graph.inputs) else None)
-        )
-        target = replace(target, engine=built[0].engine)
-    wiring = [Wiring(stage.inputs, stage.passes) for stage in cut]
-    rows = [row for artifact in built for row in artifact.measurements]
-    cascade = Cascade(built, wiring, Signature.of(graph), graph.example, measurements=rows)
-    if folder is not None:
-        cascade.save(folder)
-    return cascade
+    if not stages:
+        return engine.compile(graph, options)
+    rows = next(iter(graph.outputs[0].shape or ()))
+    if options.fixed.get(str(rows), 1) > 1:
+        raise OptionError("rows cannot leave a batch of fixed size", "dynamic", "dynamic=True, or batch=1")
+    return Cascade(
+        [engine.compile(stage.graph, options) for stage in stages],
+        [Wiring(stage.inputs, stage.passes) for stage in stages],
+        Signature.of(graph).tensor_inputs,
+    )
 
 
-def load_cascade(folder: str | os.PathLike[str]) -> Cascade:
-    """Read what `save` wrote. Nothing in the folder is executed.
+def load_files(engine: Engine, files: Mapping[str, bytes], inputs: Sequence[str], options: Options) -> Compiled:
+    """What `Compiled.files` held, compiled again.
 
     Raises:
-        UntrustedFile: The folder is no cascade, or is damaged.
+        KeyError, TypeError, ValueError: `cascade.json` does not say how its stages are wired.
     """
-    path = Path(folder)
-    try:
-        note = json.loads((path / NOTE).read_text(encoding="utf-8"))
-        wiring = [Wiring(tuple(row["inputs"]), tuple(row["passes"])) for row in note["wiring"]]
-        signature = Signature.from_json(note["signature"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UntrustedFile(
-            f"this is no cascade, or it is damaged ({error})", str(path), "cascade.save(...)"
-        ) from error
-    built = [load_artifact(path / f"stage{place}") for place in range(len(wiring))]
-    return Cascade(built, wiring, signature, path=path)
+    if NOTE not in files:
+        return engine.load(files, inputs, options)
+    wiring = [Wiring(tuple(row["inputs"]), tuple(row["passes"])) for row in json.loads(files[NOTE])]
+    stages = []
+    for place, each in enumerate(wiring):
+        prefix = _folder(place)
+        own = {name.removeprefix(prefix): content for name, content in files.items() if name.startswith(prefix)}
+        stages.append(engine.load(own, each.inputs, options))
+    return Cascade(stages, wiring, inputs)
+
+
+def beside(
+    compiled: Cascade, stages: Sequence[Stage], inputs: Sequence[Tensor]
+) -> Iterator[tuple[list[Tensor], list[Tensor]]]:
+    """What each compiled stage gives for the rows that reach it, and what its graph gives for these rows among all,
+    both for what the graphs before it gave. If no row reaches a stage, those that left last are taken.
+
+    Which rows are sure is left out: where a confidence is as high as its threshold, a difference in the last place
+    decides, and then the answers are those of two stages.
+    """
+    values, here = dict(zip(compiled.inputs, inputs, strict=True)), None
+    for runs, stage in zip(compiled.stages, stages, strict=True):
+        taken = [values[name] for name in stage.inputs]
+        wanted = stage.graph(*taken)
+        here = torch.ones(len(wanted[0]), dtype=torch.bool) if here is None else here
+        given = runs([value[here] for value in taken])
+        yield [given[0], *given[2:]], [value[here] for value in (wanted[0], *wanted[2:])]
+        values.update(zip(stage.passes, wanted[2:], strict=True))
+        if stage.passes and bool((later := here & ~wanted[1].flatten()).any()):
+            here = later
+
+
+def _folder(place: int) -> str:
+    return f"stage{place}-"

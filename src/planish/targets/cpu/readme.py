@@ -30,6 +30,10 @@ inputs = {{
 for port, value in zip(session.get_outputs(), session.run(None, inputs)):
     print(port.name, value.shape)
 """
+_CASCADE = """import planish  # takes the rows that are sure out of the batch after each stage
+
+model = planish.load(".")
+"""
 _INDUCTOR = """import planish  # this engine compiles the saved graph again
 
 model = planish.load(".")
@@ -45,16 +49,17 @@ def loader(engine: str, signature: Signature, options: Options) -> str:
         if kept:
             shape = [options.fixed.get(str(n), 2) if isinstance(n, str) else n for n in size]
             rows.append(f'    "{name}": np.zeros({shape}, np.{"bool_" if kind == "bool" else kind}),')
-    template = {"openvino": _OPENVINO, "onnxruntime": _ONNXRUNTIME}.get(engine, _INDUCTOR)
+    template = {"openvino": _OPENVINO, "onnxruntime": _ONNXRUNTIME, "cascade": _CASCADE}.get(engine, _INDUCTOR)
     return template.format(threads=options.threads, inputs="\n".join(rows))
 
 
-def readme(engine: str, signature: Signature, options: Options) -> str:
-    """The whole text."""
+def readme(engine: str, signature: Signature, options: Options, cascade: bool) -> str:
+    """The whole text; of a cascade, too."""
+    how = "stage by stage" if cascade else "without Planish"
     return f"""# A compiled model
 
-`artifact.json` says how it was made. It runs on {engine}{"" if engine == "inductor" else " without Planish"}:
+`artifact.json` says how it was made. It runs on {engine}{"" if engine == "inductor" else f" {how}"}:
 
 ```python
-{loader(engine, signature, options)}```
+{loader("cascade" if cascade else engine, signature, options)}```
 """

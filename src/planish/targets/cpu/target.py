@@ -6,23 +6,26 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
+from planish.compress.adaptive import Stage, stages
 from planish.errors import EngineError, MissingExtra, OptionError, UnknownName
-from planish.graph import Graph
-from planish.measure import compare
+from planish.graph import Graph, Node
+from planish.measure import Timings, compare
 from planish.record import Measurement
 from planish.targets.base import Data, Progress, Unsupported
 from planish.targets.cpu.artifact import CpuArtifact, facts, how
+from planish.targets.cpu.cascade import Cascade, beside, compile_graph
 from planish.targets.cpu.check import difference
 from planish.targets.cpu.engine import ENGINES, Engine, Options
 from planish.targets.cpu.signature import Signature
 
 _CHECKED = 4  # items of data that each engine is checked on, besides the example
+_TIMED = 32  # rows of data that a model with exits is timed on: some leave early and some do not
 
 
 def _silent(_done: int, _total: int, _what: str) -> None:
@@ -65,7 +68,12 @@ class Cpu:
             raise OptionError(f"a tolerance is above 0, not {self.tolerance}", "tolerance", "tolerance=0.05")
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
-        """What no chosen engine can take: empty as soon as one of them takes the whole graph."""
+        """What no chosen engine can take: empty as soon as one of them takes the whole graph; and exits that the graph
+        cannot be cut at."""
+        try:
+            stages(graph)
+        except OptionError as error:
+            return [Unsupported(error.where, "where", error.what)]
         lists = [engine.unsupported(graph) for engine in self._engines().values()]
         return [] if not all(lists) else min(lists, key=len)
 
@@ -89,17 +97,19 @@ class Cpu:
         folder: str | os.PathLike[str] | None = None,
         progress: Progress | None = None,
     ) -> CpuArtifact:
-        """Compile, check, time, choose.
+        """Compile, check, time, choose. A graph with exits becomes a cascade of its stages.
 
         Args:
             graph: What to build.
-            data: `(args, kwargs)` or `(args, kwargs, target)`; its first items join the example in the check.
+            data: `(args, kwargs)` or `(args, kwargs, target)`; its first items join the example in the check. A graph
+                with exits is timed on its first rows, since a row's time depends on where it leaves.
             original: The uncompressed graph: it is timed beside, eagerly and through the same engines, in the same
                 interleaved rounds.
             folder: Where to save the artifact; None does not.
             progress: Told of each step.
 
         Raises:
+            OptionError: The graph has exits and cannot be cut at them; names the module.
             EngineError: No engine takes the graph, or none computes what it says; lists each with its reason.
         """
         tell, engines = progress or _silent, self._engines()
@@ -107,14 +117,14 @@ class Cpu:
         done = itertools.count()
         options = Options(self.threads, self._fixed(graph))
         rows: list[Measurement] = []
-        call = self._example(graph)
+        call, cut = self._example(graph), stages(graph)
         checks = [call, *((item[0], item[1]) for item in itertools.islice(data or (), _CHECKED))]
         found: dict[str, CpuArtifact] = {}
         for name, engine in engines.items():
             tell(next(done), steps, f"compiling for {name}")
-            found.update(self._try(name, engine, graph, options, checks, rows))
+            found.update(self._try(name, engine, graph, cut, options, checks, rows))
             if engine.has_exact and _has_integers(graph):
-                found.update(self._try(name, engine, graph, replace(options, exact=True), checks, rows))
+                found.update(self._try(name, engine, graph, cut, replace(options, exact=True), checks, rows))
         if not found:
             reasons = "; ".join(f"{row.details['engine']}: {row.details['reason']}" for row in rows)
             raise EngineError(f"no engine can run this graph: {reasons}", "the CPU target", "target.unsupported(graph)")
@@ -123,12 +133,14 @@ class Cpu:
             if original is None or original is graph:
                 break
             tell(next(done), steps, f"compiling the original for {name}")
-            baselines.update(self._try(name, engine, original, options, [call], []))
+            baselines.update(self._try(name, engine, original, stages(original), options, [call], []))
         tell(next(done), steps, "timing")
-        chosen = self._time(found, baselines, original, call, rows)
+        chosen = self._time(found, baselines, original, self._calls(graph, data) if cut else [call], rows)
         tell(next(done), steps, "reading what ran")
         rows += [_as_chosen(row, chosen) for row in facts(chosen, chosen.signature.flatten(*call))]
         chosen.measurements = rows
+        if isinstance(chosen.compiled, Cascade):
+            chosen.compiled.reached = [0] * len(cut)  # what is counted is the user's
         if folder is not None:
             chosen.save(folder)
         tell(steps, steps, "built")
@@ -160,21 +172,28 @@ class Cpu:
 
     def _example(self, graph: Graph) -> tuple[tuple, dict]:
         """The example call, with `batch` rows where the first axis varies."""
-        if self.batch is None:
-            return graph.example
-        names = iter(graph.inputs)
+        return graph.example if self.batch is None else _rows_of(graph, graph.example, torch.arange(self.batch))
 
-        def resized(leaf: object) -> object:
-            node = next(names)
-            shape = node.shape
-            if not isinstance(leaf, Tensor) or not shape or not isinstance(shape[0], str):
-                return leaf
-            return leaf[torch.arange(self.batch) % leaf.shape[0]]  # type: ignore[arg-type]
-
-        return pytree.tree_map(resized, graph.example)
+    def _calls(self, graph: Graph, data: Data | None) -> list[tuple[tuple, dict]]:
+        """The first rows of the data, in calls of as many rows as the example call; without data, the example."""
+        call = self._example(graph)
+        batch = _count(graph, call)
+        calls = [
+            _rows_of(graph, (tuple(item[0]), item[1]), torch.arange(first, first + batch))
+            for item in itertools.islice(data if data and self.dynamic else [graph.example], _TIMED)
+            for first in range(0, _count(graph, item), batch)
+        ]
+        return calls[: max(1, _TIMED // batch)]
 
     def _try(
-        self, name: str, engine: Engine, graph: Graph, options: Options, checks: Sequence, rows: list[Measurement]
+        self,
+        name: str,
+        engine: Engine,
+        graph: Graph,
+        cut: Sequence[Stage],
+        options: Options,
+        checks: Sequence,
+        rows: list[Measurement],
     ) -> dict[str, CpuArtifact]:
         """A checked artifact of one engine, or a row that says why there is none."""
         precision = _precision(graph)
@@ -189,15 +208,17 @@ class Cpu:
             return refuse(f"{missing[0]}" + (f" (and {len(missing) - 1} more)" if len(missing) > 1 else ""))
         try:
             signature = Signature.of(graph)
-            artifact = CpuArtifact(name, engine.compile(graph, options), signature, options, precision, checks[0])
+            compiled = compile_graph(engine, graph, cut, options)
+            artifact = CpuArtifact(name, compiled, signature, options, precision, checks[0])
             worst = 0.0
             for args, kwargs in checks:
                 if options.fixed and (args, kwargs) != checks[0]:
                     continue  # data of other sizes does not fit a model whose sizes are fixed
-                wanted = [leaf for leaf in pytree.tree_leaves(graph(*args, **kwargs)) if isinstance(leaf, Tensor)]
-                given = pytree.tree_leaves(artifact(*args, **kwargs))
-                gap = difference([leaf for leaf in given if isinstance(leaf, Tensor)], wanted)
-                worst = max(worst, gap.relative)
+                if isinstance(compiled, Cascade):
+                    pairs = beside(compiled, cut, signature.flatten(args, kwargs))
+                else:
+                    pairs = [(_tensors(artifact(*args, **kwargs)), _tensors(graph(*args, **kwargs)))]
+                worst = max(worst, *(difference(given, wanted).relative for given, wanted in pairs))
         except EngineError as error:
             return refuse(str(error).replace("\n", " "))
         if not worst <= self.tolerance:
@@ -221,23 +242,24 @@ class Cpu:
         found: dict[str, CpuArtifact],
         baselines: dict[str, CpuArtifact],
         original: Graph | None,
-        call: tuple[tuple, dict],
+        calls: Sequence[tuple[tuple, dict]],
         rows: list[Measurement],
     ) -> CpuArtifact:
-        """Time everything in turn, add the rows, and return the fastest."""
+        """Time everything in turn, add the rows, and return the fastest. Of several calls the mean is timed."""
         every = {f"graph {n}": a for n, a in found.items()} | {f"original {n}": a for n, a in baselines.items()}
         runs: dict[str, Callable[[], object]] = {}
         for key, artifact in every.items():
-            tensors = artifact.signature.flatten(*call)
-            runs[key] = lambda artifact=artifact, tensors=tensors: artifact.compiled(tensors)
+            flat = [artifact.signature.flatten(*call) for call in calls]
+            runs[key] = lambda artifact=artifact, flat=flat: [artifact.compiled(tensors) for tensors in flat]
         if original is not None:
-            runs["eager"] = lambda: original(*call[0], **call[1])
+            runs["eager"] = lambda: [original(*args, **kwargs) for args, kwargs in calls]
         threads = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            times = compare(runs, seconds=self.seconds)
+            together = compare(runs, seconds=self.seconds)
         finally:
             torch.set_num_threads(threads)
+        times = Timings({key: seconds / len(calls) for key, seconds in together.seconds.items()})
 
         def fastest(group: dict[str, CpuArtifact], label: str) -> str:
             return min((f"{label} {name}" for name in group), key=times.median)
@@ -251,11 +273,36 @@ class Cpu:
                 label = "eager fp32"
                 details = {"engine": "eager", "precision": "fp32", "threads": self.threads}
             else:
-                label, details = every[key].label, how(every[key], every[key].signature.flatten(*call))
+                label, details = every[key].label, how(every[key], every[key].signature.flatten(*calls[0]))
+            details |= {"calls": len(calls)} if len(calls) > 1 else {}
             rows.append(replace(times.latency(key, role=role, **details), subject=label))
             if key != best:
                 rows.append(replace(times.speedup(key, best, role=role), subject=label))
         return every[best]
+
+
+def _rows_of(graph: Graph, call: tuple[tuple, dict], rows: Tensor) -> tuple[tuple, dict]:
+    """Some rows of a call where the first axis varies; after the last row the first one comes again."""
+    nodes = iter(graph.inputs)
+
+    def picked(leaf: object) -> object:
+        return leaf[rows % len(leaf)] if _varies(next(nodes)) and isinstance(leaf, Tensor) else leaf
+
+    return pytree.tree_map(picked, call)
+
+
+def _count(graph: Graph, call: tuple[Any, ...]) -> int:
+    """Rows of a call; 1 where their number does not vary."""
+    leaves = pytree.tree_leaves((tuple(call[0]), call[1]))
+    return next((len(leaf) for node, leaf in zip(graph.inputs, leaves, strict=True) if _varies(node)), 1)
+
+
+def _varies(node: Node) -> bool:
+    return isinstance(node.value, Tensor) and bool(node.shape) and isinstance(node.shape[0], str)
+
+
+def _tensors(result: object) -> list[Tensor]:
+    return [leaf for leaf in pytree.tree_leaves(result) if isinstance(leaf, Tensor)]
 
 
 def _has_integers(graph: Graph) -> bool:
