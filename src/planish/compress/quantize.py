@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from planish.compress import adaround, bias, exclude, gptq, pairs
+from planish.compress.cache import Cache, formats_of, to_cast
 from planish.compress.moments import Moments, moments
 from planish.compress.ranges import RANGES, Ranges, find_range
 from planish.compress.sites import (
@@ -49,6 +50,9 @@ class Quantize(Pass):
             needs calibration data.
         where: The layers.
         attention: Format of queries, keys and values, and of what other products multiply; None leaves them.
+        cache: Format of the key-value cache of a causal language model, or a pair for keys and for values; None leaves
+            it. New keys and values are cast once, before they are appended. Without a block there is one scale for each
+            token of each head; what is shared by all tokens (`int8@tensor`) needs calibration data.
         ranges: How a static range follows from the calibration data: "minmax" holds every number, "percentile" cuts the
             rarest, "mse" minimizes the squared rounding error.
         percentile: Per cent of the numbers that a "percentile" range holds.
@@ -71,6 +75,7 @@ class Quantize(Pass):
     activations: Format | str | None = None
     where: Selector | str = WEIGHTED
     attention: Format | str | None = None
+    cache: Format | str | tuple[Format | str | None, Format | str | None] | None = None
     ranges: Ranges = "minmax"
     percentile: float = 99.99
     by: Rounding = "rtn"
@@ -83,8 +88,10 @@ class Quantize(Pass):
         for name in ("weights", "activations", "attention"):
             format = getattr(self, name)
             object.__setattr__(self, name, None if format is None else get(format))
+        keys, values = formats_of(self.cache)
+        object.__setattr__(self, "cache", keys if keys == values else (keys, values))
         object.__setattr__(self, "where", parse_selector(self.where))
-        if self.weights is None and self.activations is None and self.attention is None:
+        if all(format is None for format in (self.weights, self.activations, self.attention, keys, values)):
             raise OptionError("nothing to quantize: no format is given", "weights, activations", "weights='int8'")
         if self.ranges not in RANGES:
             raise OptionError(f"unknown ranges {self.ranges!r}", "ranges", f"one of {', '.join(RANGES)}")
@@ -160,7 +167,11 @@ class Quantize(Pass):
             shared = f", shared by {len(others) + 1} layers" if others else ""
             steps.append(Step(site.path, first.name, f"input to {self._activation_format()}{shared}"))
         products = self._products(graph)
-        return steps + [Step(node.path, node.name, f"operands to {self._product_format()}") for node in products]
+        steps += [Step(node.path, node.name, f"operands to {self._product_format()}") for node in products]
+        for cache, format in self._caches(graph):
+            sizes = f"{cache.token_bytes():g} to {cache.token_bytes(format):g} bytes a token"
+            steps.append(Step(cache.path, cache.whole.name, f"{cache.role} in the cache to {format}, {sizes}"))
+        return steps
 
     def _weight_format(self, node: Node) -> Format | None:
         return None if self.weights is None else placed_on_weight(get(self.weights), node)
@@ -188,6 +199,9 @@ class Quantize(Pass):
             )
         return found
 
+    def _caches(self, graph: Graph) -> list[tuple[Cache, Format]]:
+        return [] if self.cache is None else to_cast(graph, formats_of(self.cache))
+
     def _structure(self, graph: Graph, layers: list[Node]) -> tuple[Graph, set[str]]:
         """The graph with casts, and the names of those whose range is still to be found."""
         edit = graph.edit()
@@ -202,6 +216,8 @@ class Quantize(Pass):
                 if not _is_cast(operand):
                     stem = f"{node.path or node.name}.{operand.name}"
                     static += self._cast_input(edit, operand, (node,), stem, self._product_format())
+        for cache, format in self._caches(graph):
+            static += self._cast_input(edit, cache.new, (cache.whole,), f"{cache.path}.{cache.role}", format)
         return edit.done(), set(static)
 
     def _quantized(self, graph: Graph, layers: list[Node], data: Data | None, progress: Progress) -> Graph:
