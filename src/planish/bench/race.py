@@ -54,8 +54,7 @@ def race(
     every = {chosen.label: chosen, **others}
     runs: dict[str, Any] = {EAGER: lambda: original(*call[0], **call[1])}
     for label, artifact in every.items():
-        tensors = artifact.signature.flatten(*call)
-        runs[label] = lambda artifact=artifact, tensors=tensors: artifact.compiled(tensors)
+        runs[label] = artifact.timed([call])
     threads = torch.get_num_threads()
     torch.set_num_threads(chosen.options.threads)
     try:
@@ -68,7 +67,7 @@ def race(
     rows = []
     for label in runs:
         role = roles.get(label, "candidate")
-        told = how(every[label], every[label].signature.flatten(*call)) if label in every else {}
+        told = how(every[label], [call]) if label in every else {}
         details = told or {"engine": "eager", "precision": "fp32", "threads": chosen.options.threads}
         rows.append(times.latency(label, role=role, **details))
         if label != chosen.label:

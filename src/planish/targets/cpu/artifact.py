@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,8 @@ class CpuArtifact:
         signature: How it is called.
         options: Threads and fixed sizes.
         precision: What its weights and activations are ("int8", "f32").
-        example: Example inputs, `(args, kwargs)`, for timing; None for a loaded artifact.
+        examples: Inputs of the calls that are timed, `(args, kwargs)` each: one, or several where a row's time depends
+            on where it leaves; none for a loaded artifact.
         measurements: What was measured while it was chosen.
         path: The folder, once saved.
     """
@@ -47,7 +48,7 @@ class CpuArtifact:
     signature: Signature
     options: Options
     precision: str = "f32"
-    example: tuple[tuple[Any, ...], dict[str, Any]] | None = None
+    examples: Sequence[tuple[tuple[Any, ...], dict[str, Any]]] = ()
     measurements: Sequence[Measurement] = field(default_factory=list)
     path: Path | None = None
 
@@ -72,12 +73,17 @@ class CpuArtifact:
         return self.signature.unflatten(self.compiled(self.signature.flatten(args, kwargs)))
 
     def measure(self, seconds: float = 1.0) -> list[Measurement]:
-        """Time the example call, and read which precisions ran."""
-        if self.example is None:
+        """Time the example calls, and read which precisions ran."""
+        if not self.examples:
             raise DataError("a loaded artifact has no example inputs", hint="time art(x) with inputs of your own")
-        tensors = self.signature.flatten(*self.example)
-        times = compare({self.label: lambda: self.compiled(tensors)}, seconds=seconds)
-        return [times.latency(self.label, role="chosen", **how(self, tensors)), *facts(self, tensors)]
+        times = compare({self.label: self.timed(self.examples)}, seconds=seconds).each(len(self.examples))
+        latency = times.latency(self.label, role="chosen", **how(self, self.examples))
+        return [latency, *facts(self, self.signature.flatten(*self.examples[0]))]
+
+    def timed(self, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> Callable[[], object]:
+        """A function that makes these calls, their inputs being flat already."""
+        flat = [self.signature.flatten(*call) for call in calls]
+        return lambda: [self.compiled(tensors) for tensors in flat]
 
     def reached(self) -> list[Measurement]:
         """The share of rows that reached each stage, of all that it was called with since it was built or loaded; of a
@@ -138,14 +144,16 @@ class CpuArtifact:
         return target
 
 
-def how(artifact: CpuArtifact, tensors: Sequence[torch.Tensor]) -> dict[str, Any]:
-    """What a timing needs to be read: engine, precision, threads, shapes."""
+def how(artifact: CpuArtifact, calls: Sequence[tuple[tuple[Any, ...], dict[str, Any]]]) -> dict[str, Any]:
+    """What a timing needs to be read: engine, precision, threads, shapes; and how many calls it is the mean of."""
+    tensors = artifact.signature.flatten(*calls[0])
     return {
         "engine": artifact.engine,
         "precision": artifact.precision,
         "threads": artifact.options.threads,
         "batch": int(tensors[0].shape[0]) if tensors and tensors[0].dim() else 1,
         "shape": [list(tensor.shape) for tensor in tensors],
+        **({"calls": len(calls)} if len(calls) > 1 else {}),
     }
 
 

@@ -15,7 +15,7 @@ from torch.utils import _pytree as pytree
 from planish.compress.adaptive import Stage, stages
 from planish.errors import EngineError, MissingExtra, OptionError, UnknownName
 from planish.graph import Graph, Node
-from planish.measure import Timings, compare
+from planish.measure import compare
 from planish.record import Measurement
 from planish.targets.base import Data, Progress, Unsupported
 from planish.targets.cpu.artifact import CpuArtifact, facts, how
@@ -135,10 +135,11 @@ class Cpu:
             tell(next(done), steps, f"compiling the original for {name}")
             baselines.update(self._try(name, engine, original, stages(original), options, [call], []))
         tell(next(done), steps, "timing")
-        chosen = self._time(found, baselines, original, self._calls(graph, data) if cut else [call], rows)
+        calls = self._calls(graph, data) if cut else [call]
+        chosen = self._time(found, baselines, original, calls, rows)
         tell(next(done), steps, "reading what ran")
         rows += [_as_chosen(row, chosen) for row in facts(chosen, chosen.signature.flatten(*call))]
-        chosen.measurements = rows
+        chosen.measurements, chosen.examples = rows, calls
         if isinstance(chosen.compiled, Cascade):
             chosen.compiled.reached = [0] * len(cut)  # what is counted is the user's
         if folder is not None:
@@ -209,7 +210,7 @@ class Cpu:
         try:
             signature = Signature.of(graph)
             compiled = compile_graph(engine, graph, cut, options)
-            artifact = CpuArtifact(name, compiled, signature, options, precision, checks[0])
+            artifact = CpuArtifact(name, compiled, signature, options, precision)
             worst = 0.0
             for args, kwargs in checks:
                 if options.fixed and (args, kwargs) != checks[0]:
@@ -249,17 +250,15 @@ class Cpu:
         every = {f"graph {n}": a for n, a in found.items()} | {f"original {n}": a for n, a in baselines.items()}
         runs: dict[str, Callable[[], object]] = {}
         for key, artifact in every.items():
-            flat = [artifact.signature.flatten(*call) for call in calls]
-            runs[key] = lambda artifact=artifact, flat=flat: [artifact.compiled(tensors) for tensors in flat]
+            runs[key] = artifact.timed(calls)
         if original is not None:
             runs["eager"] = lambda: [original(*args, **kwargs) for args, kwargs in calls]
         threads = torch.get_num_threads()
         torch.set_num_threads(self.threads)
         try:
-            together = compare(runs, seconds=self.seconds)
+            times = compare(runs, seconds=self.seconds).each(len(calls))
         finally:
             torch.set_num_threads(threads)
-        times = Timings({key: seconds / len(calls) for key, seconds in together.seconds.items()})
 
         def fastest(group: dict[str, CpuArtifact], label: str) -> str:
             return min((f"{label} {name}" for name in group), key=times.median)
@@ -273,8 +272,7 @@ class Cpu:
                 label = "eager fp32"
                 details = {"engine": "eager", "precision": "fp32", "threads": self.threads}
             else:
-                label, details = every[key].label, how(every[key], every[key].signature.flatten(*calls[0]))
-            details |= {"calls": len(calls)} if len(calls) > 1 else {}
+                label, details = every[key].label, how(every[key], calls)
             rows.append(replace(times.latency(key, role=role, **details), subject=label))
             if key != best:
                 rows.append(replace(times.speedup(key, best, role=role), subject=label))
