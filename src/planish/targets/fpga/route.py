@@ -7,7 +7,7 @@ import re
 import statistics
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -216,7 +216,8 @@ def route(
             (draft / f"{seed}.config").unlink()
             (draft / f"{seed}.json").unlink()
 
-    key = digest([source], synthesis.folder, str(options), str(list(seeds)), version)
+    told = [each.name for each in fields(Route)]  # what another version of Planish kept may lack some
+    key = digest([source], synthesis.folder, str(options), str(list(seeds)), version, str(told))
     return Route.load(stage(folder, key, make))
 
 

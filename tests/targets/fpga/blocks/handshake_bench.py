@@ -1,107 +1,116 @@
-"""Runs inside the simulator, started by test_handshake: random valid and ready, and a reset in the middle of it."""
+"""Runs inside the simulator, started by test_handshake: random valid and ready at every port, and resets in between."""
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from dataclasses import dataclass, field
 
 import cocotb
+import numpy as np
 from cocotb.clock import Clock
 from cocotb.triggers import FallingEdge, ReadOnly, RisingEdge
 
-BEATS = 300
+from planish.targets.fpga.streams import Stream
+from tests.targets.fpga.blocks.every import every, samples
+
+SAMPLES = 3
+PACE = 0.6
+PATIENCE = 20_000
+"""Cycles in which all must come out."""
 
 
-def words(beat: int, width: int, count: int) -> list[int]:
-    return [beat >> (i * width) & ((1 << width) - 1) for i in range(count)]
+@dataclass
+class Input:
+    """Offers beats; one on offer stays until it is taken."""
+
+    dut: object
+    stream: Stream
+    beats: list[int]
+    rng: random.Random
+    offered: bool = False
+
+    def drive(self) -> None:
+        self.offered = self.offered or (bool(self.beats) and self.rng.random() < PACE)
+        self.signal("valid").value = int(self.offered)
+        self.signal("data").value = self.beats[0] if self.offered else self.rng.getrandbits(self.stream.width)
+
+    def look(self) -> None:
+        if self.offered and bool(self.signal("ready").value):
+            self.offered = False
+            self.beats.pop(0)
+
+    def signal(self, name: str):
+        return getattr(self.dut, f"{self.stream.name}_{name}")
 
 
-def beat_of(numbers: list[int], width: int) -> int:
-    return sum(number << (i * width) for i, number in enumerate(numbers))
+@dataclass
+class Output:
+    """Takes beats; one on offer must not change or go away."""
 
+    dut: object
+    stream: Stream
+    wanted: int
+    rng: random.Random
+    taken: list[int] = field(default_factory=list)
+    promised: int | None = None
 
-def same(beats: list[int]) -> list[int]:
-    return beats
+    def drive(self) -> None:
+        self.signal("ready").value = int(len(self.taken) < self.wanted and self.rng.random() < PACE)
 
-
-def relaned(beats: list[int]) -> list[int]:
-    """Rows of 10 numbers of 8 bits: 4 a beat become 6 a beat."""
-    made = []
-    for row in range(0, len(beats) - 2, 3):
-        numbers = [word for beat in beats[row : row + 3] for word in words(beat, 8, 4)][:10]
-        made += [beat_of(numbers[:6], 8), beat_of(numbers[6:], 8)]
-    return made
-
-
-def rounded(beats: list[int]) -> list[int]:
-    """18 bits to 6 without a sign, 6 fraction bits off, half to even (as Python's `round`)."""
-    signed = [beat - (beat >> 17 << 18) for beat in beats]
-    return [min(max(round(number / 64), 0), 63) for number in signed]
-
-
-def windows(beats: list[int]) -> list[int]:
-    """3 x 3 windows with zeros around over 5 x 5 places of 2 beats."""
-    made = []
-    for start in range(0, len(beats) - 49, 50):
-        for y in range(5):
-            for x in range(5):
-                for v in range(y - 1, y + 2):
-                    for u in range(x - 1, x + 2):
-                        inside = 0 <= v < 5 and 0 <= u < 5
-                        made += [beats[start + (v * 5 + u) * 2 + i] if inside else 0 for i in range(2)]
-    return made
-
-
-EXPECTED: dict[str, Callable[[list[int]], list[int]]] = {
-    "fifo": same,
-    "skid": same,
-    "lanes": relaned,
-    "requantize": rounded,
-    "window": windows,
-}
-
-
-async def stream(dut, beats: list[int], wanted: int, rng: random.Random) -> list[int]:
-    """Offer beats and take them, each with a random pace, until so many came out; a beat on offer must not change."""
-    taken: list[int] = []
-    given, offered, promised = 0, False, None
-    for _ in range(40 * (len(beats) + wanted)):
-        offered = offered or (given < len(beats) and rng.random() < 0.6)
-        dut.in_valid.value = int(offered)
-        dut.in_data.value = beats[given] if offered else rng.getrandbits(len(dut.in_data))
-        dut.out_ready.value = int(rng.random() < 0.6)
-        await ReadOnly()
-        valid, ready = bool(dut.out_valid.value), bool(dut.out_ready.value)
-        if promised is not None:
-            assert valid, "a beat on offer was taken back"
-            assert dut.out_data.value == promised, "a beat on offer has changed"
-        promised = dut.out_data.value if valid and not ready else None
+    def look(self) -> None:
+        valid, ready = bool(self.signal("valid").value), bool(self.signal("ready").value)
+        if self.promised is not None:
+            assert valid, f"{self.stream.name}: a beat on offer was taken back"
+            assert int(self.signal("data").value) == self.promised, f"{self.stream.name}: a beat on offer has changed"
         if valid and ready:
-            taken.append(int(dut.out_data.value))
-        accepted = offered and bool(dut.in_ready.value)
-        await RisingEdge(dut.clk)
-        given, offered = given + accepted, offered and not accepted
-        if len(taken) == wanted:
-            return taken
-        await FallingEdge(dut.clk)
-    raise AssertionError(f"{len(taken)} of {wanted} beats came out")
+            self.taken.append(int(self.signal("data").value))
+        self.promised = int(self.signal("data").value) if valid and not ready else None
+
+    def check(self, expected: np.ndarray) -> None:
+        """The rows that were taken whole are the first ones of what is expected."""
+        row, stream = -(-self.stream.value.row // self.stream.lanes), self.stream
+        count = len(self.taken) // row * stream.value.row
+        words = np.zeros((len(expected) * stream.beats, stream.words), np.uint32)
+        for at, beat in enumerate(self.taken):
+            words[at] = [beat >> 32 * i & 0xFFFFFFFF for i in range(stream.words)]
+        assert stream.unpack(words).reshape(-1)[:count].tolist() == expected.reshape(-1)[:count].tolist(), stream.name
+
+    def signal(self, name: str):
+        return getattr(self.dut, f"{self.stream.name}_{name}")
 
 
 @cocotb.test()
 async def handshakes(dut) -> None:
     rng = random.Random(int(os.environ["SEED"]))
     cocotb.start_soon(Clock(dut.clk, 10, "ns").start())
-    expected = EXPECTED[os.environ["BLOCK"]]
-    # Each round ends in the middle of what it should give, and the reset forgets the rest.
-    for share in (0.5, 0.3, 1.0):
-        dut.rst.value, dut.in_valid.value, dut.out_ready.value = 1, 0, 0
+    design = every()
+    # Each round ends somewhere in what should come out, and the reset forgets the rest.
+    for share in (0.3, 0.6, 1.0):
+        given, expected = samples(SAMPLES, rng.getrandbits(30))
+        inputs = [
+            Input(dut, stream, [int.from_bytes(beat.tobytes(), "little") for beat in stream.pack(codes)], rng)
+            for stream, codes in zip(design.inputs, given, strict=True)
+        ]
+        outputs = [Output(dut, stream, max(int(SAMPLES * stream.beats * share), 1), rng) for stream in design.outputs]
+        dut.rst.value = 1
+        for each in inputs:
+            each.signal("valid").value = 0
         for _ in range(3):
             await RisingEdge(dut.clk)
         await FallingEdge(dut.clk)
         dut.rst.value = 0
-        beats = [rng.getrandbits(len(dut.in_data)) for _ in range(BEATS)]
-        wanted = expected(beats)
-        count = int(len(wanted) * share)
-        assert await stream(dut, beats, count, rng) == wanted[:count]
-        await FallingEdge(dut.clk)
+        for _ in range(PATIENCE):
+            for each in (*inputs, *outputs):
+                each.drive()
+            await ReadOnly()
+            for each in (*inputs, *outputs):
+                each.look()
+            await FallingEdge(dut.clk)
+            if all(len(each.taken) == each.wanted for each in outputs):
+                break
+        else:
+            waiting = [each.stream.name for each in outputs if len(each.taken) < each.wanted]
+            raise AssertionError(f"nothing more comes out of {waiting}")
+        for each, wanted in zip(outputs, expected, strict=True):
+            each.check(wanted)
