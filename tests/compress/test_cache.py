@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from planish import Recipe, config
-from planish.compress import Prune, Quantize
+from planish.compress import Adapt, Prune, Quantize, Rotate
 from planish.compress.cache import caches
 from planish.errors import EngineError, OptionError, UnknownName
 from planish.formats import get
@@ -253,16 +253,17 @@ def test_with_weights_it_is_the_rounded_model_and_a_cache_that_casts(models):
 
 
 @pytest.mark.parametrize(
-    "step",
+    "passes",
     [
-        Quantize(None, cache="int4@g4"),
-        Quantize("int8", "uint8", cache="int8@tensor"),
-        Quantize("int4@g16", by="gptq", attention="int8", cache=("fp8", "int4")),
+        [Quantize(None, cache="int4@g4")],
+        [Quantize("int4@g16", "uint8", by="gptq", attention="int8", cache=("fp8@tensor", "int4"))],
+        [Quantize(None, cache="int8@tensor"), Rotate(), Prune("50%"), Adapt(2)],
     ],
-    ids=["dynamic", "static", "everything"],
+    ids=["alone", "everything", "first"],
 )
-def test_it_trains_saves_and_folds(graph, step, tmp_path):
-    small = Recipe(step)(graph, [graph.example])
+def test_it_trains_saves_and_folds(graph, passes, tmp_path):
+    small = Recipe(*passes)(graph, [graph.example])
+    assert all(cache.new.op == "cast" for cache in caches(small))
     trains(small)
     saves(small, tmp_path)
     folds(small)
