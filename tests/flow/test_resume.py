@@ -98,7 +98,7 @@ def same(one: Run, other: Run) -> None:
 
     def told(run: Run) -> list[tuple[object, ...]]:
         rows = run.measurements()
-        timed = {"latency", "speedup", "node_time", "roofline_time", "peak", "op_overhead", "executed_precision"}
+        timed = {"latency", "node_time", "roofline_time", "peak", "op_overhead"}
         return sorted(
             (
                 m.stage,
