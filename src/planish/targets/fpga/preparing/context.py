@@ -13,43 +13,15 @@ from planish.formats.rounding import Rounding
 from planish.graph import Editor, Node
 from planish.graph.evaluate import fold
 from planish.targets.base import Unsupported
+from planish.targets.fpga.lowering import shapes
 from planish.targets.fpga.lowering.dyadic import dyadic
+from planish.targets.fpga.lowering.rules import RULES
 from planish.targets.fpga.preparing.ranges import fixed_format
 
-WIRES = frozenset(
-    [
-        "view",
-        "reshape",
-        "flatten",
-        "unflatten",
-        "squeeze",
-        "unsqueeze",
-        "_unsafe_view",
-        "permute",
-        "transpose",
-        "swapaxes",
-        "t",
-        "numpy_T",
-        "expand",
-        "expand_as",
-        "slice",
-        "select",
-        "narrow",
-        "contiguous",
-        "clone",
-        "alias",
-        "to",
-        "_to_copy",
-        "detach",
-        "dropout",
-        "dropout_",
-        "identity",
-        "feature_dropout",
-        "type_as",
-    ]
-)
+_WIRES = shapes.reshape, shapes.permute, shapes.expand, shapes.cut, shapes.same
+WIRES = frozenset(op for op, rule in RULES.items() if rule in _WIRES)
 """Steps that move the numbers of one tensor into another."""
-MOVES = WIRES | frozenset(["chunk", "split", "split_with_sizes", "unbind", "tensor_split", "getitem"])
+MOVES = WIRES | frozenset(op for op, rule in RULES.items() if rule in (shapes.parts, shapes.item))
 """Steps whose numbers are those of their input."""
 State = Literal["fixed", "exact", "real", "constant", "other"]
 """A value is in a fixed-point format, follows from such ones exactly, is any real number (an input, or a function that
