@@ -1,4 +1,4 @@
-"""What formats of the cache cost a language model of characters, trained here on real sentences (four minutes of one core)."""
+"""What formats of the cache cost a language model of characters, trained here on real sentences (four minutes)."""
 
 from __future__ import annotations
 
