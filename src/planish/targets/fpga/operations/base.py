@@ -105,7 +105,7 @@ class Operation(ABC):
                 object.__setattr__(self, field.name, np.ascontiguousarray(given, dtype=np.int64).reshape(given.shape))
         self.check()
 
-    def check(self) -> None:
+    def check(self) -> None:  # noqa: B027  (many have no numbers of their own)
         """Refuse numbers that do not fit each other."""
 
     @abstractmethod
