@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 
 from planish.targets.fpga.blocks.base import Fold
-from planish.targets.fpga.netlist import Netlist, block_of, connect
 from planish.targets.fpga.program import (
     Add,
     Aggregate,
@@ -33,6 +32,7 @@ from planish.targets.fpga.program import (
     Spread,
     Value,
 )
+from planish.targets.fpga.streamed.netlist import Netlist, block_of, connect
 
 Rng = np.random.Generator
 PARALLEL = 16

@@ -26,11 +26,11 @@ from planish.compress import Quantize
 from planish.models import digits
 from planish.models.mlp import MLP
 from planish.record import environment
-from planish.targets.fpga import tools
 from planish.targets.fpga.prepare import Prepare
-from planish.targets.fpga.route import bitstream
-from planish.targets.fpga.synthesize import ultrascale
 from planish.targets.fpga.target import Fpga
+from planish.targets.fpga.toolchain import tools
+from planish.targets.fpga.toolchain.route import bitstream
+from planish.targets.fpga.toolchain.synthesize import ultrascale
 
 RESULTS = Path(__file__).parents[1] / "results" / "fpga"
 WIDTHS = (64, 32, 32, 10)

@@ -31,13 +31,13 @@ import planish
 from benchmarks.fpga.designs import KINDS, single, together
 from planish.compress import Quantize
 from planish.record import environment
-from planish.targets.fpga import tools
 from planish.targets.fpga.artifact import FpgaArtifact
-from planish.targets.fpga.emit import design
 from planish.targets.fpga.prepare import Prepare
 from planish.targets.fpga.program import Codes, Integers, Program
-from planish.targets.fpga.simulate import simulate
+from planish.targets.fpga.streamed.emit import design
 from planish.targets.fpga.target import Fpga
+from planish.targets.fpga.toolchain import tools
+from planish.targets.fpga.toolchain.simulate import simulate
 
 RESULTS = Path(__file__).parents[1] / "results" / "fpga" / "exact.json"
 VECTORS = 10_000

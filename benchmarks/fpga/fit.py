@@ -13,9 +13,9 @@ import numpy as np
 from scipy.optimize import nnls
 
 from benchmarks.fpga.networks import HELD_OUT
-from planish.targets.fpga.cost import Prices, predict
-from planish.targets.fpga.counting import COUNTERS
-from planish.targets.fpga.utilization import Utilization, total
+from planish.targets.fpga.streamed.cost import Prices, predict
+from planish.targets.fpga.streamed.counting import COUNTERS
+from planish.targets.fpga.toolchain.utilization import Utilization, total
 
 Row = Mapping[str, Any]
 Designs = Mapping[str, Sequence[Row]]

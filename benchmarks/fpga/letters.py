@@ -30,11 +30,11 @@ from planish.models import letters
 from planish.models.data import cache_folder
 from planish.models.mlp import MLP
 from planish.record import environment
-from planish.targets.fpga import tools
 from planish.targets.fpga.artifact import FpgaArtifact, load
 from planish.targets.fpga.prepare import Prepare
 from planish.targets.fpga.program import Linear
 from planish.targets.fpga.target import Fpga
+from planish.targets.fpga.toolchain import tools
 from planish.training import Training
 
 RESULTS = Path(__file__).parents[1] / "results" / "fpga" / "letters.json"

@@ -12,7 +12,6 @@ import numpy as np
 
 from benchmarks.fpga.designs import Rng, codes, fold, made, weights
 from planish.targets.fpga.blocks.base import Fold
-from planish.targets.fpga.netlist import Netlist, connect
 from planish.targets.fpga.program import (
     Add,
     Constant,
@@ -30,7 +29,8 @@ from planish.targets.fpga.program import (
     Reshape,
     Value,
 )
-from planish.targets.fpga.queues import depths
+from planish.targets.fpga.streamed.netlist import Netlist, connect
+from planish.targets.fpga.streamed.queues import depths
 
 
 @dataclass

@@ -6,7 +6,7 @@
 Synthesizes the designs that the model is fitted on, fits it, and judges it on designs that were held out. Only blocks
 whose SystemVerilog changed are synthesized again; some stand beside each other in one design, since half of the time of
 a small one is yosys reading its library. What was synthesized and the prices are kept in the package, in
-src/planish/targets/fpga/syntheses.json, and how far off they are in benchmarks/results/fpga/cost.json.
+src/planish/targets/fpga/streamed/syntheses.json, and how far off they are in benchmarks/results/fpga/cost.json.
 """
 
 from __future__ import annotations
@@ -30,12 +30,13 @@ from benchmarks.fpga.designs import KINDS, single, together
 from benchmarks.fpga.networks import HELD_OUT, SHARED
 from planish.errors import PlanishError
 from planish.record import environment
-from planish.targets.fpga import cost, tools
 from planish.targets.fpga.blocks.base import Instance
-from planish.targets.fpga.emit import design, sources
-from planish.targets.fpga.netlist import Netlist
-from planish.targets.fpga.synthesize import Synthesis, synthesize
-from planish.targets.fpga.utilization import OUTSIDE, Utilization
+from planish.targets.fpga.streamed import cost
+from planish.targets.fpga.streamed.emit import design, sources
+from planish.targets.fpga.streamed.netlist import Netlist
+from planish.targets.fpga.toolchain import tools
+from planish.targets.fpga.toolchain.synthesize import Synthesis, synthesize
+from planish.targets.fpga.toolchain.utilization import OUTSIDE, Utilization
 
 RESULT = Path(__file__).parents[1] / "results" / "fpga" / "cost.json"
 BARS = {"lut": 0.08, "ff": 0.08, "microseconds": 10.0}

@@ -20,9 +20,9 @@ from tests.targets.fpga import models
 
 from benchmarks.fpga.digits import RESULTS, SEEDS, processor
 from planish.record import environment
-from planish.targets.fpga import tools
 from planish.targets.fpga.measured import measured
 from planish.targets.fpga.target import Fpga
+from planish.targets.fpga.toolchain import tools
 
 BARS = {"seconds to the clock": 600}
 VECTORS = 100

@@ -36,13 +36,13 @@ from planish.formats import fixed
 from planish.models import digits
 from planish.models.mlp import MLP
 from planish.record import environment
-from planish.targets.fpga import tools
 from planish.targets.fpga.lower import lower
 from planish.targets.fpga.prepare import Prepare
 from planish.targets.fpga.program import Integers, Linear, Program, Requantize
-from planish.targets.fpga.route import route
-from planish.targets.fpga.simulate import simulate
-from planish.targets.fpga.synthesize import Synthesis, synthesize
+from planish.targets.fpga.toolchain import tools
+from planish.targets.fpga.toolchain.route import route
+from planish.targets.fpga.toolchain.simulate import simulate
+from planish.targets.fpga.toolchain.synthesize import Synthesis, synthesize
 from planish.targets.fpga.unrolled.circuit import Circuit
 from planish.targets.fpga.unrolled.emit import design
 from planish.targets.fpga.unrolled.pipeline import pipeline

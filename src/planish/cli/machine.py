@@ -64,7 +64,7 @@ def doctor(
 
 def _tools() -> None:
     """The programs of the FPGA target that pip does not bring, and those that it does and that start."""
-    from planish.targets.fpga.tools import Tool, survey
+    from planish.targets.fpga.toolchain.tools import Tool, survey
 
     console.print("\n[dim]programs for FPGAs[/]")
     for name, found in survey().items():

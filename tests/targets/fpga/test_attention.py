@@ -5,18 +5,18 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from planish.targets.fpga.cost import cost
-from planish.targets.fpga.emit import design
-from planish.targets.fpga.folding import choose
-from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.operations.base import Codes, Operation, Value
 from planish.targets.fpga.operations.layout import Permute, Reshape
 from planish.targets.fpga.operations.pointwise import Add, Lookup, Requantize
 from planish.targets.fpga.operations.products import MatMul
 from planish.targets.fpga.operations.rows import Normalize, Reduce
 from planish.targets.fpga.program import Program
-from planish.targets.fpga.queues import depths
-from planish.targets.fpga.simulate import simulate
+from planish.targets.fpga.streamed.cost import cost
+from planish.targets.fpga.streamed.emit import design
+from planish.targets.fpga.streamed.folding import choose
+from planish.targets.fpga.streamed.netlist import connect
+from planish.targets.fpga.streamed.queues import depths
+from planish.targets.fpga.toolchain.simulate import simulate
 from tests.support import require_package, require_tool
 from tests.targets.fpga.programs import random_codes
 

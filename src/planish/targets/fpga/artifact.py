@@ -25,14 +25,14 @@ from planish.targets.fpga import project
 from planish.targets.fpga.blocks.base import Fold
 from planish.targets.fpga.board import Board
 from planish.targets.fpga.design import Design
-from planish.targets.fpga.emit import design as emit
 from planish.targets.fpga.measured import measured
-from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.program import Integers, Program
-from planish.targets.fpga.route import SEEDS, Route, bitstream, route
-from planish.targets.fpga.simulate import Simulation, simulate
-from planish.targets.fpga.synthesize import Progress, Synthesis, synthesize
-from planish.targets.fpga.tools import Limits
+from planish.targets.fpga.streamed.emit import design as emit
+from planish.targets.fpga.streamed.netlist import connect
+from planish.targets.fpga.toolchain.route import SEEDS, Route, bitstream, route
+from planish.targets.fpga.toolchain.simulate import Simulation, simulate
+from planish.targets.fpga.toolchain.synthesize import Progress, Synthesis, synthesize
+from planish.targets.fpga.toolchain.tools import Limits
 
 NOTE = "fpga.json"
 """Its presence tells a folder from other artifacts."""

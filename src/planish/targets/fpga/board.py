@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 
 from planish.errors import OptionError
-from planish.targets.fpga.devices import Device, device, speed_grade
+from planish.targets.fpga.toolchain.devices import Device, device, speed_grade
 
 _UNITS = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9}
 

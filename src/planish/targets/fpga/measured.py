@@ -7,10 +7,10 @@ from dataclasses import replace
 from planish.record import Measurement
 from planish.targets.fpga.board import Board
 from planish.targets.fpga.design import Design
-from planish.targets.fpga.route import Route
-from planish.targets.fpga.simulate import Simulation
-from planish.targets.fpga.synthesize import Synthesis
-from planish.targets.fpga.utilization import OUTSIDE
+from planish.targets.fpga.toolchain.route import Route
+from planish.targets.fpga.toolchain.simulate import Simulation
+from planish.targets.fpga.toolchain.synthesize import Synthesis
+from planish.targets.fpga.toolchain.utilization import OUTSIDE
 
 
 def measured(

@@ -10,8 +10,8 @@ import numpy as np
 
 from planish.targets.fpga.design import Design
 from planish.targets.fpga.program import Integers
-from planish.targets.fpga.stage import stage
 from planish.targets.fpga.streams import Stream
+from planish.targets.fpga.toolchain.stage import stage
 
 TESTBENCH = Path(__file__).parent / "testbench"
 

@@ -16,16 +16,16 @@ from planish.targets.base import Data, Progress, Unsupported
 from planish.targets.fpga.artifact import FpgaArtifact
 from planish.targets.fpga.blocks import blocks
 from planish.targets.fpga.board import Board, megahertz, quantity
-from planish.targets.fpga.cost import cost
-from planish.targets.fpga.emit import design
-from planish.targets.fpga.folding import Folding, choose
 from planish.targets.fpga.lower import lower, unsupported
-from planish.targets.fpga.netlist import Netlist, connect
 from planish.targets.fpga.prepare import Prepare
 from planish.targets.fpga.program import Program
-from planish.targets.fpga.queues import bursts, depths, needed
-from planish.targets.fpga.simulate import Simulation, simulate
-from planish.targets.fpga.utilization import UNITS, total
+from planish.targets.fpga.streamed.cost import cost
+from planish.targets.fpga.streamed.emit import design
+from planish.targets.fpga.streamed.folding import Folding, choose
+from planish.targets.fpga.streamed.netlist import Netlist, connect
+from planish.targets.fpga.streamed.queues import bursts, depths, needed
+from planish.targets.fpga.toolchain.simulate import Simulation, simulate
+from planish.targets.fpga.toolchain.utilization import UNITS, total
 
 Mode = Literal["stream", "unroll"]
 _FULL = {"lut": 0.7, "ff": 0.7, "dsp": 1.0, "bram": 0.95}

@@ -9,8 +9,6 @@ import numpy as np
 
 from planish.targets.fpga.blocks.base import Fold
 from planish.targets.fpga.design import Design
-from planish.targets.fpga.emit import design
-from planish.targets.fpga.netlist import block_of, connect
 from planish.targets.fpga.program import (
     Add,
     Aggregate,
@@ -36,6 +34,8 @@ from planish.targets.fpga.program import (
     Spread,
     Value,
 )
+from planish.targets.fpga.streamed.emit import design
+from planish.targets.fpga.streamed.netlist import block_of, connect
 from tests.targets.fpga.blocks.harness import random_codes, value
 
 WIDE = Codes(-(1 << 50), 1 << 50)

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from planish.targets.fpga.blocks.base import Fold
-from planish.targets.fpga.emit import design
-from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.operations.base import Codes, Integers, Operation, Value
 from planish.targets.fpga.program import Program
-from planish.targets.fpga.simulate import STALL, Simulation, simulate
+from planish.targets.fpga.streamed.emit import design
+from planish.targets.fpga.streamed.netlist import connect
+from planish.targets.fpga.toolchain.simulate import STALL, Simulation, simulate
 from tests.support import require_package, require_tool
 
 

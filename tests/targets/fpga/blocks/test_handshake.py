@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from planish.targets.fpga import tools
-from planish.targets.fpga.emit import RTL
+from planish.targets.fpga.streamed.emit import RTL
+from planish.targets.fpga.toolchain import tools
 from tests.support import require_package, require_tool
 from tests.targets.fpga.blocks.every import every
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from planish.targets.fpga.emit import RTL
+from planish.targets.fpga.streamed.emit import RTL
 from tests.support import require_package
 
 MODULES = sorted(file.stem for file in RTL.glob("*.sv"))

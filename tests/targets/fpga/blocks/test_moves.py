@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 
 from planish.targets.fpga.blocks.base import Fold
-from planish.targets.fpga.emit import design
-from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.program import (
     Add,
     Codes,
@@ -22,7 +20,9 @@ from planish.targets.fpga.program import (
     Spread,
     Value,
 )
-from planish.targets.fpga.simulate import simulate
+from planish.targets.fpga.streamed.emit import design
+from planish.targets.fpga.streamed.netlist import connect
+from planish.targets.fpga.toolchain.simulate import simulate
 from tests.targets.fpga.blocks.harness import check, value
 
 WIDE = Codes(-(1 << 40), 1 << 40)

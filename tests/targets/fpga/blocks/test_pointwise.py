@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 from planish.targets.fpga.blocks.base import Fold
-from planish.targets.fpga.emit import design
-from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.program import Add, Codes, Constant, Integers, Lookup, Program, Requantize, Value
-from planish.targets.fpga.simulate import simulate
+from planish.targets.fpga.streamed.emit import design
+from planish.targets.fpga.streamed.netlist import connect
+from planish.targets.fpga.toolchain.simulate import simulate
 from tests.targets.fpga.blocks.harness import check, value
 
 ROUNDINGS = ["even", "up", "floor"]

@@ -8,13 +8,13 @@ import numpy as np
 import pytest
 
 from planish.targets.fpga.program import Codes, Linear, Lookup, Program, Requantize, Value
-from planish.targets.fpga.synthesize import synthesize
+from planish.targets.fpga.toolchain.synthesize import synthesize
+from planish.targets.fpga.toolchain.utilization import OUTSIDE, Utilization, total
 from planish.targets.fpga.unrolled.area import areas, logic
 from planish.targets.fpga.unrolled.circuit import ONE, ZERO, Bit, Clamp, Input, Sum, Table, Word
 from planish.targets.fpga.unrolled.emit import design
 from planish.targets.fpga.unrolled.pipeline import pipeline
 from planish.targets.fpga.unrolled.unroll import unroll
-from planish.targets.fpga.utilization import OUTSIDE, Utilization, total
 from tests.support import require_package
 
 BITS = tuple(Bit(0, place) for place in range(12))

@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from planish.targets.fpga import tools
 from planish.targets.fpga.design import Design
 from planish.targets.fpga.program import Add, Codes, Linear, Lookup, Program, Requantize, Value
-from planish.targets.fpga.simulate import simulate
+from planish.targets.fpga.toolchain import tools
+from planish.targets.fpga.toolchain.simulate import simulate
 from planish.targets.fpga.unrolled.circuit import Input
 from planish.targets.fpga.unrolled.emit import design
 from planish.targets.fpga.unrolled.pipeline import pipeline

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections import defaultdict
 
+from planish.targets.fpga.toolchain.utilization import OUTSIDE, Utilization
 from planish.targets.fpga.unrolled.circuit import Circuit, Clamp, Input, Node, Sum, Table, width
 from planish.targets.fpga.unrolled.pipeline import Pipeline
 from planish.targets.fpga.unrolled.share import TABLE_BITS
-from planish.targets.fpga.utilization import OUTSIDE, Utilization
 
 SHORTEST = 3
 """Bits of the shortest sum that `carry_sum.sv` makes a chain."""

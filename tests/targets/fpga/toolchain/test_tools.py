@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from planish.targets.fpga import tools
-from planish.targets.fpga.tools import Limits, Stalled, Tool, ToolError
+from planish.targets.fpga.toolchain import tools
+from planish.targets.fpga.toolchain.tools import Limits, Stalled, Tool, ToolError
 from tests.support import require_package, require_tool
 
 COUNTER = """

@@ -13,14 +13,14 @@ from typing import Any
 
 from planish.errors import UserError
 from planish.record import Measurement
-from planish.targets.fpga import tools
-from planish.targets.fpga.devices import device as device_of
-from planish.targets.fpga.devices import speed_grade
-from planish.targets.fpga.pins import behind_registers
-from planish.targets.fpga.stage import digest, stage
-from planish.targets.fpga.synthesize import CLOCK, Synthesis
-from planish.targets.fpga.tools import Limits
-from planish.targets.fpga.utilization import OUTSIDE, owners
+from planish.targets.fpga.toolchain import tools
+from planish.targets.fpga.toolchain.devices import device as device_of
+from planish.targets.fpga.toolchain.devices import speed_grade
+from planish.targets.fpga.toolchain.pins import behind_registers
+from planish.targets.fpga.toolchain.stage import digest, stage
+from planish.targets.fpga.toolchain.synthesize import CLOCK, Synthesis
+from planish.targets.fpga.toolchain.tools import Limits
+from planish.targets.fpga.toolchain.utilization import OUTSIDE, owners
 
 Progress = Callable[[int, int, str], None]
 SEEDS = (1, 2, 3)

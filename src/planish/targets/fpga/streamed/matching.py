@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from planish.targets.fpga.blocks.base import Fold, Instance
-from planish.targets.fpga.converters import Joint
-from planish.targets.fpga.utilization import Utilization, total
+from planish.targets.fpga.streamed.converters import Joint
+from planish.targets.fpga.toolchain.utilization import Utilization, total
 
 Cost = Callable[[Instance], Utilization]
 Prices = Mapping[str, float]

@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from planish.errors import UnknownName, UserError
-from planish.targets.fpga import stage as stages
-from planish.targets.fpga.devices import device, devices, speed_grade
-from planish.targets.fpga.route import ClockNotMet, Route, bitstream, critical, route
-from planish.targets.fpga.stage import digest, stage
-from planish.targets.fpga.synthesize import Synthesis, synthesize, ultrascale
-from planish.targets.fpga.tools import Limits, ToolError
-from planish.targets.fpga.utilization import Utilization, count
+from planish.targets.fpga.toolchain import stage as stages
+from planish.targets.fpga.toolchain.devices import device, devices, speed_grade
+from planish.targets.fpga.toolchain.route import ClockNotMet, Route, bitstream, critical, route
+from planish.targets.fpga.toolchain.stage import digest, stage
+from planish.targets.fpga.toolchain.synthesize import Synthesis, synthesize, ultrascale
+from planish.targets.fpga.toolchain.tools import Limits, ToolError
+from planish.targets.fpga.toolchain.utilization import Utilization, count
 from tests.support import require_package
 
 # Registered multiply-accumulate: 2 x WIDTH input registers, a register in the product, an accumulator.
@@ -172,7 +172,7 @@ def test_a_stalled_router_gives_way_to_the_other_one(
     synthesis: Synthesis, placed: Route, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert placed.rerouted == ()
-    monkeypatch.setattr("planish.targets.fpga.route.STALL", 0.01)
+    monkeypatch.setattr("planish.targets.fpga.toolchain.route.STALL", 0.01)
     told: list[str] = []
     other = route(
         synthesis, tmp_path / "made", device="ecp5-25k", clock=60, seeds=(1,), progress=lambda *at: told.append(at[2])

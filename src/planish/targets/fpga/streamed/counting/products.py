@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from planish.targets.fpga.counting.parts import SMALL, Count, Parameters, distinct, trailing_zeros
+from planish.targets.fpga.streamed.counting.parts import SMALL, Count, Parameters, distinct, trailing_zeros
 
 LUTS, DSP, SHARED, SIGNS = range(4)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from planish.targets.fpga.carries import trim
+from planish.targets.fpga.toolchain.carries import trim
 
 
 def cell(first: str, **wires: str | int) -> dict[str, Any]:

@@ -10,16 +10,16 @@ import pytest
 
 from planish.errors import OptionError, UserError
 from planish.targets.fpga.blocks.base import Instance
-from planish.targets.fpga.converters import joints
-from planish.targets.fpga.cost import cost as model
-from planish.targets.fpga.emit import design
-from planish.targets.fpga.folding import Folding, choices, choose
-from planish.targets.fpga.matching import Matching
-from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.operations.layout import Reshape
 from planish.targets.fpga.program import Add, Codes, Linear, Program, Requantize, Value
-from planish.targets.fpga.simulate import simulate
-from planish.targets.fpga.utilization import Utilization, total
+from planish.targets.fpga.streamed.converters import joints
+from planish.targets.fpga.streamed.cost import cost as model
+from planish.targets.fpga.streamed.emit import design
+from planish.targets.fpga.streamed.folding import Folding, choices, choose
+from planish.targets.fpga.streamed.matching import Matching
+from planish.targets.fpga.streamed.netlist import connect
+from planish.targets.fpga.toolchain.simulate import simulate
+from planish.targets.fpga.toolchain.utilization import Utilization, total
 from tests.support import require_package, require_tool
 from tests.targets.fpga.programs import mlp_program, random_codes
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from planish.targets.fpga.counting.parts import Count, Parameters, trailing_zeros
-from planish.targets.fpga.counting.products import fill_fifo
+from planish.targets.fpga.streamed.counting.parts import Count, Parameters, trailing_zeros
+from planish.targets.fpga.streamed.counting.products import fill_fifo
 
 
 def requantize(p: Parameters) -> Count:
@@ -115,8 +115,9 @@ def embed(p: Parameters) -> Count:
     made.counter(max(p["BEATS"], 2))
     made.adder(address)
     made.logic["jump"] += address
-    for _ in range(p["BEATS"].bit_count() - 1):  # the number times the beats of a row
-        made.adder(address)
+    places = [place for place in range(address) if p["BEATS"] >> place & 1]
+    for place in places[1:]:  # the number times the beats of a row
+        made.adder(address - place)
     made.rom(width, depth, depth * width > 2048)
     return made
 

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from planish.targets.fpga.blocks.base import Fold, Instance, Memory
 from planish.targets.fpga.blocks.linear import LinearBlock
 from planish.targets.fpga.blocks.lookup import LookupBlock
-from planish.targets.fpga.cost import cost, kept, predict
-from planish.targets.fpga.counting import COUNTERS, parts
 from planish.targets.fpga.program import Codes, Linear, Lookup, Value
-from planish.targets.fpga.utilization import Utilization, total
+from planish.targets.fpga.streamed.cost import cost, kept, predict
+from planish.targets.fpga.streamed.counting import COUNTERS, parts
+from planish.targets.fpga.toolchain.utilization import Utilization, total
 from tests.support import require
 
 ROWS: list[dict[str, Any]] = kept()["rows"]

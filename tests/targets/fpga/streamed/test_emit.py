@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 
 from planish.errors import UserError
-from planish.targets.fpga import project, tools
+from planish.targets.fpga import project
 from planish.targets.fpga.blocks.base import Fold, Memory
-from planish.targets.fpga.emit import design, hexadecimal
-from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.program import Add, Linear, Program, Requantize, Reshape, Value
+from planish.targets.fpga.streamed.emit import design, hexadecimal
+from planish.targets.fpga.streamed.netlist import connect
+from planish.targets.fpga.toolchain import tools
 from tests.support import require_package, require_tool
 from tests.targets.fpga.blocks.harness import random_codes, value
 

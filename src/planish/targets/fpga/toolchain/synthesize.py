@@ -14,12 +14,12 @@ from pathlib import Path
 
 from planish.errors import UserError
 from planish.record import Measurement
-from planish.targets.fpga import tools
-from planish.targets.fpga.carries import trim
-from planish.targets.fpga.registers import absorb
-from planish.targets.fpga.stage import digest, stage
-from planish.targets.fpga.tools import Limits
-from planish.targets.fpga.utilization import Utilization, count, total
+from planish.targets.fpga.toolchain import tools
+from planish.targets.fpga.toolchain.carries import trim
+from planish.targets.fpga.toolchain.registers import absorb
+from planish.targets.fpga.toolchain.stage import digest, stage
+from planish.targets.fpga.toolchain.tools import Limits
+from planish.targets.fpga.toolchain.utilization import Utilization, count, total
 
 Progress = Callable[[int, int, str], None]
 CLOCK = 100.0

@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 
 from planish.targets.fpga.blocks.base import Instance
-from planish.targets.fpga.counting import COUNTERS, Parameters
-from planish.targets.fpga.utilization import Utilization
+from planish.targets.fpga.streamed.counting import COUNTERS, Parameters
+from planish.targets.fpga.toolchain.utilization import Utilization
 
 FILE = Path(__file__).with_name("syntheses.json")
 Prices = Mapping[str, float]

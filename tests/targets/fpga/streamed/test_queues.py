@@ -8,17 +8,17 @@ import pytest
 from planish.errors import EngineError
 from planish.targets.fpga.artifact import FpgaArtifact
 from planish.targets.fpga.blocks.base import Fold
-from planish.targets.fpga.emit import design
-from planish.targets.fpga.netlist import connect
 from planish.targets.fpga.program import Add, Program, Reduce
-from planish.targets.fpga.queues import depths, needed
-from planish.targets.fpga.simulate import simulate
+from planish.targets.fpga.streamed.emit import design
+from planish.targets.fpga.streamed.netlist import connect
+from planish.targets.fpga.streamed.queues import depths, needed
 from planish.targets.fpga.target import Fpga
+from planish.targets.fpga.toolchain.simulate import simulate
 from tests.support import require_package, require_tool
 from tests.targets.fpga import models
 from tests.targets.fpga.blocks.harness import random_codes, value
 from tests.targets.fpga.programs import mlp_program
-from tests.targets.fpga.test_emit import residual
+from tests.targets.fpga.streamed.test_emit import residual
 
 
 def test_a_chain_needs_none() -> None:

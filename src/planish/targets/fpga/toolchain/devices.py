@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from planish.errors import OptionError, UnknownName, UserError
 from planish.record import Measurement
-from planish.targets.fpga.utilization import Utilization
+from planish.targets.fpga.toolchain.utilization import Utilization
 
 SPEEDS = (6, 7, 8)
 """Speed grades; 6 is the slowest."""

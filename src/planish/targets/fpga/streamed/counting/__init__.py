@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planish.targets.fpga.counting import products, streams, windows
-from planish.targets.fpga.counting.parts import Count, Parameters
+from planish.targets.fpga.streamed.counting import products, streams, windows
+from planish.targets.fpga.streamed.counting.parts import Count, Parameters
 
 COUNTERS: dict[str, Callable[[Parameters], Count]] = {
     "matvec": products.matvec,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from planish.targets.fpga.counting.parts import SMALL, Count, Parameters, distinct, trailing_zeros
-from planish.targets.fpga.counting.products import fill_matvec
+from planish.targets.fpga.streamed.counting.parts import SMALL, Count, Parameters, distinct, trailing_zeros
+from planish.targets.fpga.streamed.counting.products import fill_matvec
 
 _LOOPS = [f"{name}_{axis}" for name in ("COUNT", "KERNEL") for axis in range(3)]
 _AXES = [

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from planish.errors import DataError, EngineError
-from planish.targets.fpga import tools
 from planish.targets.fpga.design import Design
 from planish.targets.fpga.program import Integers
+from planish.targets.fpga.toolchain import tools
 
-TESTBENCH = Path(__file__).parent / "testbench"
+TESTBENCH = Path(__file__).parents[1] / "testbench"
 STALL = 30
 """Percent of the cycles in which a port pauses, where pauses are asked for."""
 KEPT = 100

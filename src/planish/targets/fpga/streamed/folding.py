@@ -15,12 +15,12 @@ from functools import cached_property
 
 from planish.errors import OptionError, UserError
 from planish.targets.fpga.blocks.base import Fold, Instance
-from planish.targets.fpga.converters import joints
-from planish.targets.fpga.matching import Between, Choice, Cost, Matching
-from planish.targets.fpga.netlist import Chosen, block_of
 from planish.targets.fpga.operations.layout import Reshape
 from planish.targets.fpga.program import Operation, Program
-from planish.targets.fpga.utilization import Utilization, total
+from planish.targets.fpga.streamed.converters import joints
+from planish.targets.fpga.streamed.matching import Between, Choice, Cost, Matching
+from planish.targets.fpga.streamed.netlist import Chosen, block_of
+from planish.targets.fpga.toolchain.utilization import Utilization, total
 
 Budget = Mapping[str, int]
 """How much there is of "lut" (LUT4-equivalents), "ff", "dsp" and "bram"."""

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from math import ceil
 
-from planish.targets.fpga.netlist import Cell, Netlist, Wire
 from planish.targets.fpga.operations.layout import Repeat
 from planish.targets.fpga.operations.products import Convolve
 from planish.targets.fpga.operations.rows import Pool
+from planish.targets.fpga.streamed.netlist import Cell, Netlist, Wire
 
 _SLACK = 4  # beats beyond those that are computed, for registers that no latency tells of
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from planish.errors import PlanishError, UserError
 from planish.targets.fpga.blocks import blocks
 from planish.targets.fpga.blocks.base import Block, Fold, Instance
-from planish.targets.fpga.converters import converter, fitting
 from planish.targets.fpga.operations.layout import Reshape
 from planish.targets.fpga.program import Operation, Program, Value
+from planish.targets.fpga.streamed.converters import converter, fitting
 from planish.targets.fpga.streams import Stream
 
 Folds = Mapping[str, Fold]
@@ -166,7 +166,7 @@ class _Wiring:
             return None
         inputs = tuple(self.program.values[name] for name in operation.inputs)
         if operation.output.name not in self.folds:
-            raise UserError("no fold is given", operation.where, "planish.targets.fpga.folding.choose")
+            raise UserError("no fold is given", operation.where, "planish.targets.fpga.streamed.folding.choose")
         try:
             block = block_of(operation, self.chosen)
             return block.instance(operation, inputs, self.folds[operation.output.name])

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from planish.targets.fpga.synthesize import synthesize
+from planish.targets.fpga.toolchain.synthesize import synthesize
 from tests.support import require_package
 
 DESIGN = """

@@ -11,10 +11,10 @@ import numpy as np
 from planish.errors import GraphError
 from planish.targets.fpga.blocks.base import Memory
 from planish.targets.fpga.design import Design, Part
-from planish.targets.fpga.netlist import Cell, Netlist, Wire
+from planish.targets.fpga.streamed.netlist import Cell, Netlist, Wire
 from planish.targets.fpga.streams import Stream
 
-RTL = Path(__file__).parent / "rtl"
+RTL = Path(__file__).parents[1] / "rtl"
 
 
 def design(netlist: Netlist, title: str = "A model") -> Design:
