@@ -266,7 +266,7 @@ main(sys.argv[2:])
 """
 
 
-@pytest.mark.parametrize("size", [100, 5_000])
+@pytest.mark.parametrize("size", [100, pytest.param(5_000, marks=pytest.mark.long)])
 def test_a_full_disk_leaves_what_was_measured(size: int, tmp_path: Path) -> None:
     """A limit on the size of a file refuses a write as a full disk does, at a later stage the larger it is."""
     (tmp_path / "m.py").write_text(MAKE)

@@ -15,6 +15,7 @@ from planish.errors import DataError, ModelError, OptionError, UnknownName
 from planish.record import Run
 from tests.support import require
 
+pytestmark = pytest.mark.xdist_group("job")  # one worker makes the run that all of them read
 ROLES = ("chosen", "baseline", "eager")
 
 

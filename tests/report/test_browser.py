@@ -172,7 +172,7 @@ def test_the_tree_is_colored_by_precision_on_request(browser: Any, run: Any) -> 
     assert "8 bit weights" in browser.find_element("id", "tree-key").text
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 @pytest.mark.parametrize("width", [380, 800])
 def test_a_narrow_screen_never_scrolls_sideways(browser: Any, run: Any, width: int, scheme: str) -> None:
     _open(browser, run.path, width, scheme)
@@ -211,7 +211,7 @@ def test_hostile_names_run_nothing(browser: Any, tmp_path: Path) -> None:
     assert "<script>" in browser.find_element("id", "selected").text
 
 
-@pytest.mark.parametrize("stop", [0, 6, 40, 700])
+@pytest.mark.parametrize("stop", [40, *(pytest.param(stop, marks=pytest.mark.long) for stop in (0, 6, 700))])
 def test_an_interrupted_run_draws_without_complaint(browser: Any, tmp_path: Path, stop: int) -> None:
     sample.write(tmp_path, stop_after=stop)
     write(tmp_path)

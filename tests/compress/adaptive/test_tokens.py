@@ -123,6 +123,7 @@ def tiny_vit() -> Graph:
 MERGE, PRUNE, BOTH = MergeTokens(8), PruneTokens(0.3, by="norm", protect=0), Quantize("int8", "uint8")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("steps", [(MERGE, BOTH), (BOTH, MERGE), (PruneTokens(8),), (PRUNE, BOTH)])
 def test_fewer_tokens_hold_the_contract(steps, tmp_path):
     graph = tiny_vit()

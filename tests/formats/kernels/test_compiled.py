@@ -81,6 +81,7 @@ def test_a_library_is_compiled_once(cache_folder: Path, monkeypatch: pytest.Monk
     assert list(cache_folder.iterdir()) == [file]
 
 
+@pytest.mark.long
 def test_two_processes_may_compile_at_once(cache_folder: Path) -> None:
     compiler = require_tool("g++", "clang++", "c++")
     command = [sys.executable, "-c", BUILD, compiler]

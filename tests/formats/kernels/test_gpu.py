@@ -7,11 +7,14 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from tests.support import require_package
 
 NAMES = "uint8@channel1 int4@g7 q3.4 e4m3~infinity e5m2fnuz tf32 float32 mxfp8 mxfp4~nan-max nvfp4 nf4@g64 se4m0z"
 
 
+@pytest.mark.long
 def test_equals_torch_in_the_interpreter() -> None:
     require_package("triton")
     result = subprocess.run(
