@@ -5,12 +5,13 @@ from planish.graph.edit import Editor
 from planish.graph.graph import Graph
 from planish.graph.node import Node
 from planish.graph.ops import FAMILIES, ROLES, Roles
-from planish.graph.passes import Data, Pass, Progress, Step
+from planish.graph.passes import Candidate, Data, Pass, Progress, Step
 from planish.graph.select import Selector, dtype, ops, parse_selector, path
 
 __all__ = [
     "FAMILIES",
     "ROLES",
+    "Candidate",
     "Data",
     "Editor",
     "Graph",

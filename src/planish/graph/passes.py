@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
+from torch import nn
+
 from planish.graph.graph import Graph
 
 Data = Iterable[tuple[Any, ...]]
@@ -30,6 +32,22 @@ class Step:
     action: str
     bytes_before: int = 0
     bytes_after: int = 0
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What a pass would put at one place, beside what other options of the same decision would put there.
+
+    Attributes:
+        node: Name of the operation whose value it gives.
+        inputs: Names of the values that `module` is called with; `node` itself where the value is changed, not made
+            anew.
+        module: Gives a tensor of the value's shape.
+    """
+
+    node: str
+    inputs: tuple[str, ...]
+    module: nn.Module
 
 
 @dataclass(frozen=True)
@@ -68,6 +86,11 @@ class Pass(ABC):
         A pass that changes no operation and no shape has nothing to draft.
         """
         return graph
+
+    def candidates(self, graph: Graph) -> list[Candidate]:
+        """How the pass relaxes: what it puts in the graph, as modules that can stand beside those of other options and
+        be mixed with them or share weights. None for a pass that only works as a whole."""
+        return []
 
     @abstractmethod
     def apply(self, graph: Graph, data: Data | None, progress: Progress) -> Graph:
