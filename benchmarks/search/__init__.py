@@ -1,0 +1,1 @@
+"""Spaces whose every point is known, and searches compared on them."""
