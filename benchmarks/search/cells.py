@@ -1,6 +1,6 @@
 """The digits cell space: 625 networks of one cell, each trained with three seeds.
 
-    python -m benchmarks.search.cells        # trains what results/search/cells.json lacks; TIME
+    python -m benchmarks.search.cells        # trains what results/search/cells.json lacks; half an hour of one core
 
 A cell has four nodes and four edges, 0→1, 0→2, 1→2 and 1→3; each edge carries one of five operations, a node is the sum
 of what enters it, and the output is nodes 2 and 3 side by side. A network is a stem, a cell, a transition to half the
@@ -33,7 +33,7 @@ OPERATIONS = ("none", "skip", "conv1x1", "conv3x3", "avgpool")
 CHANNELS = 8
 SIDE = 8
 SEEDS = (0, 1, 2)
-EPOCHS, BATCH, RATE, DECAY = 10, 100, 1e-2, 1e-2
+EPOCHS, BATCH, RATE, DECAY = 6, 100, 2e-2, 1e-2
 COUNTS = (297, 500)  # digits that `valid` and `test` are shares of
 RESULT = Path(__file__).parents[1] / "results" / "search" / "cells.json"
 
