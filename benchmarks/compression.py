@@ -38,7 +38,7 @@ class Case:
     """A cost, and the fidelity to reach at it.
 
     Attributes:
-        recipe: Name in recipes/.
+        recipe: Name of a ready recipe.
         bar: The mean cosine to reach.
         limits: What the cost is, in words.
     """

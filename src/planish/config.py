@@ -26,7 +26,7 @@ def encode(value: Any) -> dict[str, Any]:
         OptionError: A field holds something without a plain form.
     """
     return {
-        field.name: _plain(getattr(value, field.name), f"{type(value).__name__}.{field.name}")
+        field.name: plain(getattr(value, field.name), f"{type(value).__name__}.{field.name}")
         for field in dataclasses.fields(value)
         if field.init and not _is_default(field, getattr(value, field.name))
     }
@@ -61,15 +61,20 @@ def decode(kind: type[T], data: Mapping[str, Any], where: str = "") -> T:
         raise OptionError(error.what, ", ".join(filter(None, [where, error.where])), error.hint) from error
 
 
-def _plain(value: Any, where: str) -> Any:
+def plain(value: Any, where: str) -> Any:
+    """A value as TOML and JSON can hold it.
+
+    Raises:
+        OptionError: It has no plain form.
+    """
     if value is None:
         return NONE
     if isinstance(value, bool | int | float | str):
         return value
     if isinstance(value, Mapping):
-        return {str(key): _plain(item, where) for key, item in value.items()}
+        return {str(key): plain(item, where) for key, item in value.items()}
     if isinstance(value, Sequence):
-        return [_plain(item, where) for item in value]
+        return [plain(item, where) for item in value]
     if type(value).__str__ is not object.__str__ and not isinstance(value, type) and not callable(value):
         return str(value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):

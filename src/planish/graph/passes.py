@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 from torch import nn
 
 from planish.graph.graph import Graph
+from planish.holes import Fillable
 
 Data = Iterable[tuple[Any, ...]]
 Progress = Callable[[int, int, str], None]
@@ -39,19 +40,21 @@ class Candidate:
     """What a pass would put at one place, beside what other options of the same decision would put there.
 
     Attributes:
-        node: Name of the operation whose value it gives.
+        node: Name of the operation (or tensor) whose value it gives.
         inputs: Names of the values that `module` is called with; `node` itself where the value is changed, not made
             anew.
         module: Gives a tensor of the value's shape.
+        readers: Names of the operations that read it instead of the value; all if none is named.
     """
 
     node: str
     inputs: tuple[str, ...]
     module: nn.Module
+    readers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
-class Pass(ABC):
+class Pass(Fillable, ABC):
     """A change of a graph, as a value: its fields are its options in Python, in a recipe and on the command line.
 
     A valid graph goes in and a valid graph comes out; the graph that goes in is not changed.

@@ -15,6 +15,7 @@ from torch.utils import _pytree as pytree
 from planish.compress.adaptive import Stage, stages
 from planish.errors import EngineError, MissingExtra, OptionError, UnknownName
 from planish.graph import Graph, Node
+from planish.holes import Fillable
 from planish.measure import compare
 from planish.record import Measurement
 from planish.targets.base import Data, Progress, Unsupported
@@ -33,7 +34,7 @@ def _silent(_done: int, _total: int, _what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Cpu:
+class Cpu(Fillable):
     """The processor of this machine.
 
     Attributes:

@@ -11,6 +11,7 @@ from typing import ClassVar, Literal, get_args
 
 from planish.errors import DataError, OptionError
 from planish.graph import Graph
+from planish.holes import Fillable
 from planish.record import Measurement
 from planish.targets.base import Data, Progress, Unsupported
 from planish.targets.fpga.artifact import FpgaArtifact
@@ -42,7 +43,7 @@ def _silent(_done: int, _total: int, _what: str) -> None:
 
 
 @dataclass(frozen=True)
-class Fpga:
+class Fpga(Fillable):
     """A device of the ECP5 family, and how a model is laid out on it.
 
     Attributes:

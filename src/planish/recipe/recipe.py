@@ -19,77 +19,22 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 from pathlib import Path
 from typing import Any, Protocol
 
 import tomli_w
 
 from planish import config
-from planish.analysis import Weight, analyze, weights
+from planish.analysis import analyze, weights
 from planish.errors import OptionError, PlanishError, UnknownName
-from planish.graph import Data, Graph, Pass, Progress, Step
-from planish.registry import Registry
-
-passes = Registry(
-    "pass",
-    {
-        "allocate": "planish.compress:Allocate",
-        "cluster": "planish.compress:Cluster",
-        "distill": "planish.training:Distill",
-        "fold-batch-norm": "planish.rewrite:FoldBatchNorm",
-        "fold-constants": "planish.rewrite:FoldConstants",
-        "canonicalize": "planish.rewrite:Canonicalize",
-        "gradual": "planish.training:Gradual",
-        "early-exit": "planish.compress:EarlyExit",
-        "merge-tokens": "planish.compress:MergeTokens",
-        "prepare": "planish.targets.fpga.prepare:Prepare",
-        "prune": "planish.compress:Prune",
-        "prune-structured": "planish.compress:PruneStructured",
-        "prune-tokens": "planish.compress:PruneTokens",
-        "adapt": "planish.compress:Adapt",
-        "correct": "planish.compress:Correct",
-        "factorize": "planish.compress:Factorize",
-        "merge": "planish.rewrite:Merge",
-        "split-low-rank": "planish.rewrite:SplitLowRank",
-        "quantize": "planish.compress:Quantize",
-        "rotate": "planish.compress:Rotate",
-        "smooth": "planish.compress:Smooth",
-    },
-)
-
-
-@dataclass(frozen=True)
-class Plan:
-    """What each pass of a recipe would touch, and what the weights would be in the end; prints as tables.
-
-    Attributes:
-        steps: For each pass its name and its steps.
-        weights: Each weight afterwards: format, zeros, rank, bytes.
-        before: Bytes of all weights, and multiply-accumulates at the example's sizes, now.
-        after: The same afterwards.
-    """
-
-    steps: tuple[tuple[str, tuple[Step, ...]], ...]
-    weights: tuple[Weight, ...] = ()
-    before: tuple[int, int] = (0, 0)
-    after: tuple[int, int] = (0, 0)
-
-    def __str__(self) -> str:
-        lines = []
-        for place, (name, steps) in enumerate(self.steps, 1):
-            lines.append(f"{place}. {name}")
-            rows = [(step.path or step.node, step.action, _sizes(step)) for step in steps]
-            widths = [max((len(row[column]) for row in rows), default=0) for column in (0, 1)]
-            lines += [f"   {path:{widths[0]}}  {action:{widths[1]}}  {size}".rstrip() for path, action, size in rows]
-        if self.weights:
-            lines.append("afterwards")
-            rows = [(weight.name, " × ".join(map(str, weight.shape)), str(weight)) for weight in self.weights]
-            widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
-            lines += [f"   {name:{widths[0]}}  {shape:{widths[1]}}  {what}" for name, shape, what in rows]
-            (bytes_, macs), (fewer, left) = self.before, self.after
-            lines.append(f"in total {bytes_:,} B -> {fewer:,} B of weights, {macs:,} -> {left:,} MACs")
-        return "\n".join(lines)
+from planish.graph import Data, Graph, Pass, Progress, parse_selector, path
+from planish.holes import Hole, PerNode, Template, inside, label
+from planish.recipe.passes import name_of
+from planish.recipe.plan import Plan
+from planish.recipe.text import Reader, Writer
+from planish.targets import Target
 
 
 class Kept(Protocol):
@@ -109,26 +54,38 @@ class Kept(Protocol):
 
 
 class Recipe:
-    """An ordered list of passes.
+    """An ordered list of passes, with what they are for.
 
     Args:
-        *steps: The passes, first one first.
+        *steps: The passes, first one first; None is no step. Some may have holes (`planish.holes`), which a search
+            fills. A pass with a `PerNode` becomes one pass for each value in it.
+        target: What the result is built for, where nothing else is said.
+        arguments: What the function that makes the model is called with.
         name: What reports call it.
         about: What it does, and what it was measured to reach, in a sentence or two.
 
     Raises:
-        OptionError: There is no pass, or something else among them.
+        OptionError: There is nothing in it, or something else than passes.
     """
 
-    def __init__(self, *steps: Pass, name: str = "", about: str = "") -> None:
+    def __init__(
+        self,
+        *steps: Pass | Template | Hole | None,
+        target: Target | Template | None = None,
+        arguments: Mapping[str, Any] | None = None,
+        name: str = "",
+        about: str = "",
+    ) -> None:
         for place, step in enumerate(steps, 1):
-            if not isinstance(step, Pass):
+            if not (step is None or isinstance(step, Pass | Hole) or _makes_pass(step)):
                 shown = step.__name__ if isinstance(step, type) else type(step).__name__
                 hint = f"{shown}(...)" if isinstance(step, type) else "Quantize(weights='int8')"
                 raise OptionError(f"a step of a recipe is a pass, not {shown}", f"step {place}", hint)
-        if not steps:
+        if not (steps or target or arguments):
             raise OptionError("a recipe has one pass or more", "Recipe()", "Recipe(Quantize(weights='int8'))")
-        self.steps, self.name, self.about = steps, name, about
+        self.steps: tuple[Any, ...] = tuple(one for step in steps if step is not None for one in per_value(step))
+        self.target, self.arguments = target, dict(arguments or {})
+        self.name, self.about = name, about
 
     def __call__(
         self,
@@ -150,6 +107,7 @@ class Recipe:
         Raises:
             PlanishError: As the pass raised it, with the step it was in.
         """
+        self._check_whole()
         known = [place for place in range(len(self.steps)) if kept and kept.has(place)]
         origin = graph.origin or graph
         graph = kept.load(known[-1]) if kept and known else graph
@@ -169,12 +127,23 @@ class Recipe:
         """Whether a pass of it trains."""
         return any(step.learns for step in self.steps)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether it has holes."""
+        return any(True for _ in inside([self.steps, self.target, self.arguments]))
+
+    def _check_whole(self) -> None:
+        if self.is_open:
+            hole = next(iter(inside([self.steps, self.target, self.arguments])))
+            raise OptionError("the recipe has holes", str(hole.name or hole), "planish.search(recipe, graph, ...)")
+
     def plan(self, graph: Graph) -> Plan:
         """What each pass would touch after those before it, `graph` itself being left alone.
 
         Raises:
             OptionError: A pass would touch nothing, or cannot follow the ones before it; names the step.
         """
+        self._check_whole()
         planned, now = [], graph
         for place, step in enumerate(self.steps):
             with _Step(place, step):
@@ -184,10 +153,15 @@ class Recipe:
 
     def to_data(self) -> dict[str, Any]:
         """The recipe as plain data."""
-        tables = [{"pass": registered_name(step), **config.encode(step)} for step in self.steps]
-        return {**self._head(), "step": tables}
+        writer = Writer([self.steps, self.target, self.arguments])
+        data: dict[str, Any] = self._head()
+        if self.arguments:
+            data["arguments"] = writer.arguments(self.arguments)
+        if self.target is not None:
+            data["target"] = writer.target(self.target)
+        return {**data, "step": list(map(writer.step, self.steps))}
 
-    def _head(self) -> dict[str, str]:
+    def _head(self) -> dict[str, Any]:
         return {key: text for key, text in (("name", self.name), ("about", self.about)) if text}
 
     @classmethod
@@ -197,24 +171,29 @@ class Recipe:
         Raises:
             OptionError: Names the step and the option that cannot be read.
         """
-        unknown = data.keys() - {"name", "about", "step"}
-        tables = data.get("step")
-        if unknown or not isinstance(tables, list) or not all(isinstance(table, Mapping) for table in tables):
+        unknown = data.keys() - {"name", "about", "step", "target", "arguments"}
+        tables = data.get("step", [] if data.keys() & {"target", "arguments"} else None)
+        if unknown or not isinstance(tables, list) or not all(_is_table(table) for table in tables):
             what = f"unknown table {sorted(unknown)[0]!r}" if unknown else "a recipe is a list of [[step]] tables"
             raise OptionError(what, where, '[[step]]\npass = "quantize"')
         head = {key: data.get(key, "") for key in ("name", "about")}
         for key, text in head.items():
             if not isinstance(text, str):
                 raise OptionError(f"a recipe's {key} is a text, not {text!r}", where)
-        return cls(*(_read_step(table, place, where) for place, table in enumerate(tables, 1)), **head)
+        reader = Reader(where)
+        arguments = reader.arguments(data.get("arguments", {}))
+        steps = [reader.step(table, f"step {place}") for place, table in enumerate(tables, 1)]
+        target = reader.target(data["target"]) if "target" in data else None
+        return cls(*(steps or [None]), target=target, arguments=arguments, **head)
 
     def to_toml(self) -> str:
         """The recipe as TOML, one `[[step]]` a pass."""
         data = self.to_data()
-        if any(isinstance(value, Mapping) for table in data["step"] for value in table.values()):
-            return tomli_w.dumps(data)
-        head = tomli_w.dumps(self._head()) + "\n" if self._head() else ""
-        return head + "\n".join(f"[[step]]\n{tomli_w.dumps(table)}" for table in data["step"])
+        steps = data.pop("step")
+        head = tomli_w.dumps(data)
+        if any(not _is_flat(table) for table in steps):
+            return (head + "\n" if head else "") + tomli_w.dumps({"step": steps})
+        return "\n".join(filter(None, [head, *(f"[[step]]\n{tomli_w.dumps(table)}" for table in steps)]))
 
     def to_json(self) -> str:
         """The recipe as JSON."""
@@ -259,13 +238,61 @@ class Recipe:
         return cls.from_data(data, str(path))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Recipe) and (self.steps, self._head()) == (other.steps, other._head())
+        return isinstance(other, Recipe) and self._parts == other._parts
 
     def __hash__(self) -> int:
-        return hash((self.steps, self.name, self.about))
+        return hash((self.steps, self.target, self.name, self.about))
 
     def __repr__(self) -> str:
-        return f"Recipe({', '.join(map(repr, self.steps))})"
+        parts = [*map(repr, self.steps)]
+        parts += [f"target={self.target!r}"] if self.target is not None else []
+        parts += [f"arguments={self.arguments!r}"] if self.arguments else []
+        return f"Recipe({', '.join(parts)})"
+
+    @property
+    def _parts(self) -> tuple[Any, ...]:
+        return self.steps, self.target, self.arguments, self._head()
+
+
+def per_value(step: Any) -> list[Any]:
+    """A step as plain passes: one for each value that a `PerNode` in it gives to nodes, applied to those nodes.
+
+    Raises:
+        OptionError: The pass does not say where it works.
+    """
+    spread = (
+        {}
+        if not isinstance(step, Template)
+        else {name: value for name, value in step.fields.items() if isinstance(value, PerNode)}
+    )
+    if not spread or any(True for _ in inside(step)):
+        return [step]
+    kind = step.kind
+    if "where" not in kind.__dataclass_fields__:
+        raise OptionError(f"{kind.__name__} has no `where`, so no value for each node", next(iter(spread)), "choose")
+    shared = {name: value for name, value in step.fields.items() if name not in spread}
+    groups: dict[tuple[Any, ...], tuple[dict[str, Any], list[str]]] = {}
+    for node in dict.fromkeys(node for values in spread.values() for node in values):
+        given = {name: values[node] for name, values in spread.items() if values.get(node) is not None}
+        groups.setdefault(tuple((name, label(value)) for name, value in given.items()), (given, []))[1].append(node)
+    everywhere = parse_selector(shared.pop("where", kind.__dataclass_fields__["where"].default))
+    return [
+        step.make(**shared, **given, where=everywhere & reduce(or_, map(path, nodes)))
+        for given, nodes in groups.values()
+        if given
+    ]
+
+
+def _makes_pass(step: object) -> bool:
+    return isinstance(step, Template) and issubclass(step.kind, Pass)
+
+
+def _is_table(table: object) -> bool:
+    return isinstance(table, Mapping) or table == config.NONE
+
+
+def _is_flat(table: object) -> bool:
+    return isinstance(table, Mapping) and not any(isinstance(value, Mapping) for value in table.values())
 
 
 def _cost(graph: Graph) -> tuple[int, int]:
@@ -274,44 +301,7 @@ def _cost(graph: Graph) -> tuple[int, int]:
 
 def ready() -> dict[str, Path]:
     """Files of the recipes that come with Planish, by name."""
-    return {file.stem: file for file in sorted((Path(__file__).parent / "recipes").glob("*.toml"))}
-
-
-def name_of(step: Pass) -> str:
-    """The pass's registered name, or its class's."""
-    owner = f"{type(step).__module__}:{type(step).__qualname__}"
-    for name, target in passes.table.items():
-        module, _, attribute = target.partition(":")
-        if target == owner or (attribute == type(step).__qualname__ and owner.startswith(f"{module}.")):
-            return name
-    return type(step).__name__
-
-
-def registered_name(step: Pass) -> str:
-    """The name to write into a file.
-
-    Raises:
-        OptionError: Nobody registered the pass, so a file could not be read back.
-    """
-    name = name_of(step)
-    if name not in passes:
-        raise OptionError(
-            f"the pass {name} is not registered, so it has no name in a file",
-            "recipe",
-            'entry point group "planish.pass"',
-        )
-    return name
-
-
-def _read_step(table: Mapping[str, Any], place: int, where: str) -> Pass:
-    options = dict(table)
-    name = options.pop("pass", None)
-    if not isinstance(name, str):
-        raise OptionError("a step needs the name of its pass", f"{where}, step {place}", 'pass = "quantize"')
-    if name not in passes:
-        with _Place(f"{where}, step {place}"):
-            return passes[name]
-    return config.decode(passes[name], options, f"{where}, step {place} ({name})")
+    return {file.stem: file for file in sorted((Path(__file__).parent / "ready").glob("*.toml"))}
 
 
 class _Place:
@@ -340,7 +330,3 @@ def _share(progress: Progress, place: int, count: int, step: Pass) -> Progress:
 
     inner(0, 1, "")
     return inner
-
-
-def _sizes(step: Step) -> str:
-    return f"{step.bytes_before:,} B -> {step.bytes_after:,} B" if step.bytes_before else ""
