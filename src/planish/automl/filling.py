@@ -240,9 +240,8 @@ def discover(walk: Callable[[Answer], Filling]) -> list[Decision]:
             raise OptionError(error.what, ", ".join(filter(None, [given, error.where])), error.hint) from error
         before = None
         for name, (decision, hole) in walked.found.items():
-            if latest and not decision.when and (name not in found or found[name].when):
-                decision = _after_answer(found.get(name, decision), latest, told[latest])  # the code of a model asked
-                found.pop(name, None)
+            if latest and not decision.when and (name not in found or latest in dict(found[name].when)):
+                decision = _after_answer(found.pop(name, decision), latest, told[latest])  # the code of a model asked
             if name not in found:
                 found = _inserted(found, before, name, decision)
             before = name
