@@ -112,7 +112,8 @@ def _codes(graph: Graph) -> list[torch.Tensor]:
 
 
 def _sorted(values: torch.Tensor | np.ndarray) -> np.ndarray:
-    return np.sort(np.asarray(values).astype(np.int64, casting="unsafe").ravel() & 255)
+    with np.errstate(invalid="ignore"):  # a constant may be infinite
+        return np.sort(np.asarray(values).astype(np.int64, casting="unsafe").ravel() & 255)
 
 
 def tensors(output: object) -> list[torch.Tensor]:

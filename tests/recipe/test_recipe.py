@@ -196,7 +196,9 @@ def test_a_pass_nobody_registered_runs_but_has_no_file(graph):
 
 @pytest.mark.parametrize("name", list(passes))
 def test_every_registered_pass_has_a_default_form(name):
-    goal = {"correct": {"rank": 4}, "factorize": {"budget": 0.5}}.get(name, {})  # what nobody can know for the user
+    goal = {"correct": {"rank": 4}, "factorize": {"budget": 0.5}, "replace": {"by": "skip"}}.get(
+        name, {}
+    )  # what nobody can know for the user
     recipe = Recipe(passes[name](**goal))
     assert recipe.to_data() == {"step": [{"pass": name, **goal}]}
     assert Recipe.from_data(recipe.to_data()) == recipe

@@ -3,6 +3,7 @@
 from planish.compress.adapt import Adapt
 from planish.compress.adaptive import EarlyExit, MergeTokens, PruneTokens
 from planish.compress.allocate import Allocate
+from planish.compress.architecture import Attention, Depth, Heads, KernelSize, Replace, Width
 from planish.compress.cluster import Cluster
 from planish.compress.correct import Correct
 from planish.compress.factorize import Factorize
@@ -15,15 +16,21 @@ from planish.compress.structured import PruneStructured
 __all__ = [
     "Adapt",
     "Allocate",
+    "Attention",
     "Cluster",
     "Correct",
+    "Depth",
     "EarlyExit",
     "Factorize",
+    "Heads",
+    "KernelSize",
     "MergeTokens",
     "Prune",
     "PruneStructured",
     "PruneTokens",
     "Quantize",
+    "Replace",
     "Rotate",
     "Smooth",
+    "Width",
 ]

@@ -10,7 +10,7 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from planish.compress import adaround, bias, exclude, gptq, pairs
+from planish.compress import adaround, bias, exclude, gptq, pairs, relax
 from planish.compress.cache import Cache, formats_of, to_cast
 from planish.compress.moments import Moments, moments
 from planish.compress.ranges import RANGES, Ranges, find_range
@@ -29,7 +29,20 @@ from planish.compress.sites import (
 from planish.compress.sweep import Read, sweep
 from planish.errors import DataError, OptionError
 from planish.formats import Format, get, int8
-from planish.graph import FAMILIES, Data, Editor, Graph, Node, Pass, Progress, Selector, Step, ops, parse_selector
+from planish.graph import (
+    FAMILIES,
+    Candidate,
+    Data,
+    Editor,
+    Graph,
+    Node,
+    Pass,
+    Progress,
+    Selector,
+    Step,
+    ops,
+    parse_selector,
+)
 
 WEIGHTED = "linear | conv | embedding"
 Rounding = Literal["rtn", "gptq", "adaround"]
@@ -129,6 +142,22 @@ class Quantize(Pass):
     def draft(self, graph: Graph) -> Graph:
         """The graph with its casts, ranges and rounding aside; with `max_drop`, as if every layer could stay."""
         return self._structure(graph, self._layers(graph))[0]
+
+    def candidates(self, graph: Graph) -> list[Candidate]:
+        """Rounding of what each layer reads, to the nearest whatever `by`; none for a cache, or with `max_drop`."""
+        if self.cache is not None or self.max_drop is not None:
+            return []
+        layers, found = self._layers(graph), list[Candidate]()
+        for layer in layers:
+            format = self._weight_format(layer)
+            if format is not None and not _is_cast(layer.weight):
+                found.append(relax.weight(layer, format))
+        for site in self._sites(layers):
+            found.append(relax.activation(site.source, self._activation_format(), (*site.layers, *skips(site))))
+        for node in self._products(graph):
+            operands = (operand for operand in _operands(node) if not _is_cast(operand))
+            found += [relax.activation(operand, self._product_format(), (node,)) for operand in operands]
+        return found
 
     def _layers(self, graph: Graph) -> list[Node]:
         layers = weighted(graph, self.where) if self.weights or self.activations else []

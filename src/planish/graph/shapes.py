@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
+
+if TYPE_CHECKING:
+    from planish.graph.node import Node
 
 Size = int | str
 
@@ -29,3 +32,8 @@ def size_text(size: int | torch.SymInt, names: Mapping[str, str]) -> Size:
 def hint(size: int | torch.SymInt) -> int:
     """The size that the example inputs had."""
     return size if isinstance(size, int) else int(size.node.hint)
+
+
+def example(node: Node) -> torch.Tensor:
+    """Zeros of the shape that a node gives for the graph's example."""
+    return torch.zeros([hint(size) for size in node.value.shape], dtype=node.value.dtype)

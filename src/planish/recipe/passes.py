@@ -11,7 +11,13 @@ passes = Registry(
     "pass",
     {
         "allocate": "planish.compress:Allocate",
+        "attention": "planish.compress:Attention",
         "cluster": "planish.compress:Cluster",
+        "depth": "planish.compress:Depth",
+        "heads": "planish.compress:Heads",
+        "kernel-size": "planish.compress:KernelSize",
+        "replace": "planish.compress:Replace",
+        "width": "planish.compress:Width",
         "distill": "planish.training:Distill",
         "fold-batch-norm": "planish.rewrite:FoldBatchNorm",
         "fold-constants": "planish.rewrite:FoldConstants",

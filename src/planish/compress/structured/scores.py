@@ -56,7 +56,7 @@ def score(
         return {group.dim: torch.rand(group.size, generator=generator) for group in groups}
     if by == "magnitude":
         return {group.dim: _evened(_magnitude(found, group)) for group in groups}
-    sites = {group.dim: list(_sites(found, group)) for group in groups}
+    sites = {group.dim: list(sums_over(found, group)) for group in groups}
     if by == "taylor":
         return _taylor(found.graph, sites, groups, data, generator, progress)
     scores = surgeon.score(found, groups, data, progress) if by == "surgeon" else {}
@@ -71,7 +71,7 @@ def score(
     return scores
 
 
-def _sites(found: Dependencies, group: Group) -> Iterator[Site]:
+def sums_over(found: Dependencies, group: Group) -> Iterator[Site]:
     """The products that sum over a group."""
     trace = found.trace
     for node in dict.fromkeys(each.node for each in trace.products):
