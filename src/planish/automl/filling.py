@@ -30,11 +30,13 @@ class Filled:
         point: The decisions that were made.
         recipe: Without holes.
         graph: Of the model that the point makes; the space's own where the model has no holes.
+        made_by: The answers that made it.
     """
 
     point: Point
     recipe: Recipe
     graph: Graph
+    made_by: tuple[Hashable, ...] = ()
 
     @property
     def id(self) -> str:
@@ -80,6 +82,7 @@ class Filling:
         self._within: list[tuple[str, tuple[Label, ...]]] = []
         self._steps: list[Any] = []
         self._template: Template | None = None
+        self._trace: tuple[Hashable, ...] = ()
 
     def filled(self) -> Filled:
         """Everything without holes.
@@ -102,7 +105,7 @@ class Filling:
         whole = Recipe(
             *(self._steps or [None]), target=target, arguments=arguments, name=recipe.name, about=recipe.about
         )
-        return Filled(self.point, whole, self.graph)
+        return Filled(self.point, whole, self.graph, self._trace)
 
     def _enter(self, template: Template) -> None:
         self._template = template
@@ -165,6 +168,7 @@ class Filling:
             trace.append(label(self._answered(known, known.name)))
             known = self.memory.graphs.get(tuple(trace))
         if isinstance(known, Graph):
+            self._trace = tuple(trace)
             return known
 
         asked: dict[str, Hole] = {}
@@ -182,7 +186,8 @@ class Filling:
             self.memory.graphs[tuple(trace)] = hole
             trace.append(label(self._answered(hole, name)))
         self._forget()
-        self.memory.graphs[tuple(trace)] = graph
+        self._trace = tuple(trace)
+        self.memory.graphs[self._trace] = graph
         return graph
 
     def _forget(self) -> None:

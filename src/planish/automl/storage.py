@@ -1,0 +1,138 @@
+"""Where the trials of a search are kept: in memory, in a file of the run folder, or in a database for many machines.
+
+A trial that is under way has a heartbeat. One whose worker is gone is taken up again: by the next run on the same
+machine at once, under its own number, so that a resumed search is the search that was interrupted; by any worker after
+`GRACE` seconds, as a new trial of the same point.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import optuna
+from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+from optuna.trial import FrozenTrial, Trial, TrialState
+from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+
+from planish.errors import MissingExtra, UserError
+
+HEARTBEAT, GRACE = 10, 30
+"""Seconds between signs of life, and without one until a trial counts as abandoned."""
+PATIENCE = 60
+"""Seconds to wait for a locked file."""
+RETRIES = 2
+WORKER = "worker"
+
+
+class StorageError(UserError):
+    """The storage of a search is locked, gone, or of another search."""
+
+
+def open_storage(url: str | None, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> BaseStorage:
+    """The storage at a URL (`sqlite:///search.db`, `postgresql://…`, `mysql://…`); None is in memory.
+
+    Raises:
+        StorageError: It cannot be opened.
+        MissingExtra: The database's driver is not installed.
+    """
+    if url is None:
+        return InMemoryStorage()
+    is_file = url.startswith("sqlite")
+    if is_file and not (folder := Path(url.removeprefix("sqlite:///")).parent).is_dir():
+        raise StorageError("there is no such folder", str(folder), "sqlite:///FOLDER/search.db")
+    with speaking(url), warnings.catch_warnings():
+        warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+        return RDBStorage(
+            url,
+            engine_kwargs={"connect_args": {"timeout": PATIENCE}} if is_file else {"pool_pre_ping": True},
+            heartbeat_interval=heartbeat,
+            grace_period=grace,
+            heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
+        )
+
+
+@contextmanager
+def speaking(url: str | None) -> Iterator[None]:
+    """Say what a database has to say in a sentence."""
+    try:
+        yield
+    except (ModuleNotFoundError, ImportError) as error:
+        raise MissingExtra(getattr(error, "name", None) or "the database's driver", "search", str(url)) from error
+    except (ArgumentError, NoSuchModuleError) as error:
+        raise StorageError(f"this is no storage: {_first(error)}", str(url), "sqlite:///search.db") from error
+    except OperationalError as error:
+        locked = "locked" in str(error)
+        what = "the storage is locked by another program" if locked else f"the storage is gone: {_first(error)}"
+        hint = "end what holds it" if locked else "start the database, or check the URL"
+        raise StorageError(what, str(url), f"{hint}, then run the same command: it goes on") from error
+    except (optuna.exceptions.StorageInternalError, SQLAlchemyError) as error:
+        raise StorageError(
+            f"the storage failed: {_first(error)}", str(url), "run the same command: it goes on"
+        ) from error
+
+
+def _first(error: BaseException) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def worker_name() -> str:
+    """This process: machine, number, and when it began, as numbers are used again."""
+    return f"{socket.gethostname()}:{os.getpid()}:{_began(os.getpid())}"
+
+
+def orphans(study: optuna.Study) -> list[Trial]:
+    """Trials under way whose process on this machine is gone, to be gone on with."""
+    running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+    return [Trial(study, trial._trial_id) for trial in running if _is_orphan(trial)]
+
+
+def _is_orphan(trial: FrozenTrial) -> bool:
+    host, _, process = str(trial.user_attrs.get(WORKER, "")).partition(":")
+    number, _, began = process.partition(":")
+    if host != socket.gethostname() or not number.isdigit():
+        return False
+    return _began(int(number)) != began
+
+
+def _began(process: int) -> str:
+    """When a process began, in the system's ticks; empty where there is none, or the system does not say."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[19]
+    except (OSError, IndexError):
+        pass
+    try:
+        os.kill(process, 0)
+    except OSError:
+        return "gone"
+    return ""
+
+
+@contextmanager
+def beating(storage: BaseStorage, trial: Trial) -> Iterator[None]:
+    """Give signs of life of a trial while it is under way."""
+    if not isinstance(storage, RDBStorage):
+        yield
+        return
+    over = threading.Event()
+    interval = storage.get_heartbeat_interval() or HEARTBEAT
+
+    def beat() -> None:
+        while True:
+            with suppress(SQLAlchemyError):  # a database that is busy now will be told the next time
+                storage.record_heartbeat(trial._trial_id)
+            if over.wait(interval):
+                return
+
+    thread = threading.Thread(target=beat, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        over.set()
+        thread.join()

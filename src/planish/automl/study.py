@@ -1,0 +1,377 @@
+"""A search at work: asks for points, makes and judges them, and keeps what comes out."""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import optuna
+import torch
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+from optuna.storages import BaseStorage
+from optuna.trial import FrozenTrial, Trial, TrialState
+
+from planish.automl.decision import Decision
+from planish.automl.filling import Filled
+from planish.automl.objective import Constraint, Made, Objective, Subject, check_together
+from planish.automl.space import Space
+from planish.automl.storage import WORKER, StorageError, beating, orphans, speaking, worker_name
+from planish.automl.strategies import sampler
+from planish.automl.tried import ATTRIBUTE, Tried, tried
+from planish.errors import EngineError, OptionError
+from planish.holes import Label
+from planish.record import Measurement
+
+NAME = "planish"
+FAILURES = 10
+"""So many trials that fail from the beginning end a search."""
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When to stop, all runs of a study together.
+
+    Attributes:
+        trials: The most trials that end; None: any number.
+        seconds: The most wall-clock time; None: any.
+    """
+
+    trials: int | None = None
+    seconds: float | None = None
+
+    @classmethod
+    def parse(cls, text: str | int | Budget) -> Budget:
+        """A budget of its text: "20min", "200 trials", "1h, 500 trials".
+
+        Raises:
+            OptionError: It cannot be read.
+        """
+        if isinstance(text, Budget):
+            return text
+        if isinstance(text, int):
+            return cls(trials=text)
+        found: dict[str, float] = {}
+        for part in text.split(","):
+            number = part.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
+            unit = part.strip()[len(number) :].strip().removesuffix("s") or "trial"
+            factor = {
+                "trial": 1,
+                "": 1,
+                "sec": 1,
+                "second": 1,
+                "min": 60,
+                "m": 60,
+                "minute": 60,
+                "h": 3600,
+                "hour": 3600,
+            }
+            kind = "trials" if unit == "trial" else "seconds"
+            try:
+                found[kind] = float(number) * (1 if part.strip().endswith("s") and unit == "" else factor[unit])
+            except (ValueError, KeyError) as error:
+                raise OptionError(f"cannot read the budget {text!r}", "budget", "'20min' or '200 trials'") from error
+        if any(value <= 0 for value in found.values()):
+            raise OptionError("a budget is more than nothing", "budget", "'20min' or '200 trials'")
+        trials = found.get("trials")
+        return cls(None if trials is None else round(trials), found.get("seconds"))
+
+
+@dataclass
+class Search:
+    """What is searched, for what, and how.
+
+    Attributes:
+        space: Of points.
+        subject: What they need to be made and judged.
+        objectives: What counts; the first is what "best" means.
+        constraints: What must hold.
+        strategy: Name of one (`planish.automl.strategies`), or a sampler of Optuna's.
+        seed: Of the strategy, and with a trial's number of all that is random in it.
+        storage: A URL; None keeps trials in memory.
+        options: Of the strategy.
+    """
+
+    space: Space
+    subject: Subject
+    objectives: Sequence[Objective]
+    constraints: Sequence[Constraint] = ()
+    strategy: str | optuna.samplers.BaseSampler = "auto"
+    seed: int = 0
+    storage: str | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not self.objectives:
+            raise OptionError("there is nothing to look for", "maximize, minimize", "maximize='accuracy'")
+        names = [objective.name for objective in self.objectives]
+        if len(set(names)) < len(names):
+            raise OptionError(f"an objective is named twice: {', '.join(names)}", "maximize, minimize")
+        check_together(self.constraints)
+
+    @property
+    def signs(self) -> list[int]:
+        """1 for each objective of which less is better, else -1."""
+        return [1 if objective.direction == "minimize" else -1 for objective in self.objectives]
+
+    def to_data(self) -> dict[str, Any]:
+        """What makes two searches the same: space, objectives and constraints."""
+        return {
+            "space": self.space.to_data(),
+            "objectives": [[objective.name, objective.direction] for objective in self.objectives],
+            "constraints": [constraint.text for constraint in self.constraints],
+        }
+
+    def study(self, storage: BaseStorage) -> optuna.Study:
+        """Optuna's study of the search in a storage, made or continued.
+
+        Raises:
+            StorageError: It belongs to another search; says how they differ.
+        """
+        optuna.logging.set_verbosity(optuna.logging.ERROR)
+        given = self.strategy
+        if isinstance(given, str):
+            given = sampler(given, seed=self.seed, space=distributions(self.space.decisions), **self.options)
+        with speaking(self.storage), warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            study = optuna.create_study(
+                storage=storage,
+                study_name=NAME,
+                sampler=given,
+                directions=["minimize" if sign > 0 else "maximize" for sign in self.signs],
+                load_if_exists=True,
+            )
+            known = study.user_attrs.get("search")
+            if known is None:
+                study.set_user_attr("search", self.to_data())
+                study.set_metric_names([objective.name for objective in self.objectives])
+            elif known != json.loads(json.dumps(self.to_data())):
+                raise StorageError(
+                    f"the storage is of another search: {_difference(known, self.to_data())}",
+                    str(self.storage),
+                    "another --run or --storage",
+                )
+        return study
+
+
+def distributions(decisions: Sequence[Decision]) -> dict[str, BaseDistribution]:
+    """Optuna's words for decisions."""
+    return {decision.name: distribution(decision) for decision in decisions}
+
+
+def distribution(decision: Decision) -> BaseDistribution:
+    """Optuna's word for a decision."""
+    between = decision.between
+    if between is None:
+        return CategoricalDistribution(decision.options)
+    if between.whole:
+        low, high = int(between.low), int(between.high)
+        return IntDistribution(low, high, between.log, int(between.step or 1))
+    return FloatDistribution(between.low, between.high, between.log, between.step)
+
+
+class Interrupted(BaseException):
+    """Somebody stopped the search; the trial under way stays as it is, and the next run goes on with it."""
+
+
+class Worker:
+    """One process that does trials of a search.
+
+    Args:
+        search: What to do.
+        study: Where.
+        storage: Of the study.
+    """
+
+    def __init__(self, search: Search, study: optuna.Study, storage: BaseStorage) -> None:
+        self.search, self.study, self.storage, self.name = search, study, storage, worker_name()
+        self._stages = sorted({each.level for each in (*search.objectives, *self._bounds)})
+        self._known: dict[str, int] = {}
+        self._read = 0
+
+    @property
+    def _bounds(self) -> list[Objective]:
+        return [constraint.objective for constraint in self.search.constraints]
+
+    def work(self, budget: Budget, watch: Callable[[Tried], None] | None = None, adopt: bool = False) -> None:
+        """Do trials until the budget is spent, or all points have been tried.
+
+        Args:
+            budget: Of trials of the whole study, and of seconds from now.
+            watch: Told each trial that has ended.
+            adopt: Begin with the trials of processes of this machine that are gone.
+
+        Raises:
+            EngineError: All of the first trials failed; says how.
+            StorageError: The storage is gone or locked.
+        """
+        began = time.monotonic()
+
+        def after(study: optuna.Study, trial: FrozenTrial) -> None:
+            if watch:
+                watch(tried(trial, self.search.signs))
+            self._check_failures()
+            if self._is_over(budget, time.monotonic() - began):
+                study.stop()
+
+        with speaking(self.search.storage), warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            for trial in orphans(self.study) if adopt else []:
+                self._take_up(trial)
+            if not self._is_over(budget, 0.0):
+                self.study.optimize(self._judged, timeout=budget.seconds, catch=(Exception,), callbacks=[after])
+
+    def _take_up(self, trial: Trial) -> None:
+        """Do the trial of a process that is gone, under its own number."""
+        with beating(self.storage, trial):
+            try:
+                values, state = self._judged(trial), TrialState.COMPLETE
+            except optuna.TrialPruned:
+                values, state = None, TrialState.PRUNED
+            except Exception:  # as `optimize` takes it
+                values, state = None, TrialState.FAIL
+        self.study.tell(trial, values, state)
+
+    def _is_over(self, budget: Budget, seconds: float) -> bool:
+        if budget.seconds is not None and seconds >= budget.seconds:
+            return True
+        if budget.trials is None:
+            return False
+        trials = self.study.get_trials(deepcopy=False)
+        return sum(trial.state in FINISHED and not _was_taken_up(trial) for trial in trials) >= budget.trials
+
+    def _judged(self, trial: Trial) -> list[float]:
+        """The objectives of one trial; whatever happens is kept with it."""
+        kept: dict[str, Any] = {}
+        trial.set_user_attr(WORKER, self.name)
+        try:
+            return self._values(trial, kept)
+        except KeyboardInterrupt as error:
+            kept.clear()
+            raise Interrupted from error
+        except optuna.TrialPruned:
+            raise
+        except Exception as error:  # of the user's metric, of an engine, of a pass: the search goes on
+            kept["error"] = "".join(traceback.format_exception(error))
+            kept["message"] = f"{type(error).__name__}: {error}".partition("\n")[0]
+            raise
+        finally:
+            if kept:
+                trial.set_user_attr(ATTRIBUTE, kept)
+
+    def _values(self, trial: Trial, kept: dict[str, Any]) -> list[float]:
+        search = self.search
+        _reseed(search.seed, trial.number)
+        filled = search.space.made(lambda decision: _suggested(trial, decision))
+        kept |= {"point": filled.point, "id": filled.id, "key": _key(filled)}
+        earlier = self._earlier(kept["key"])
+        if earlier is not None:
+            before = earlier.user_attrs[ATTRIBUTE]
+            kept |= {"same_as": earlier.number, "rows": before["rows"], "violations": before["violations"]}
+            self._constrain(trial, before["violations"])
+            if earlier.state == TrialState.PRUNED:
+                raise optuna.TrialPruned
+            return list(earlier.values)
+        made = Made(filled, search.subject)
+        rows: dict[str, Measurement] = {}
+        violations: dict[str, float] = {}
+        kept |= {"rows": {}, "violations": violations}
+        for stage in self._stages:
+            for objective in (*search.objectives, *self._bounds):
+                if objective.level == stage and objective.name not in rows:
+                    rows[objective.name] = row = _number(objective.measure(made), objective.name)
+                    kept["rows"][objective.name] = {k: v for k, v in asdict(row).items() if v not in (None, "", {})}
+            for constraint in search.constraints:
+                if constraint.objective.level == stage:
+                    violations[constraint.text] = constraint.violation(rows[constraint.objective.name].value)
+            if any(value > 0 for value in violations.values()) and stage != self._stages[-1]:
+                self._constrain(trial, violations)
+                raise optuna.TrialPruned  # what is dearer is not asked of a point that may not be
+        self._constrain(trial, violations)
+        return [rows[objective.name].value for objective in search.objectives]
+
+    def _constrain(self, trial: Trial, violations: Mapping[str, float]) -> None:
+        for constraint in self.search.constraints:
+            # what was not measured is told as missed: a sampler needs a number for each
+            trial.set_constraint(constraint.text, violations.get(constraint.text, 1.0))
+
+    def _earlier(self, key: str) -> FrozenTrial | None:
+        """The first ended trial of an equal recipe."""
+        trials = self.study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
+        if len(trials) != self._read:
+            self._known = {}
+            for place, trial in enumerate(trials):
+                known = trial.user_attrs.get(ATTRIBUTE, {}).get("key")
+                if known:
+                    self._known.setdefault(known, place)
+            self._read = len(trials)
+        return trials[self._known[key]] if key in self._known else None
+
+    def _check_failures(self) -> None:
+        trials = self.study.get_trials(deepcopy=False)
+        if len(trials) < FAILURES or any(trial.state in (TrialState.COMPLETE, TrialState.PRUNED) for trial in trials):
+            return
+        last = next((t for t in reversed(trials) if t.user_attrs.get(ATTRIBUTE, {}).get("message")), None)
+        if last is not None and sum(trial.state == TrialState.FAIL for trial in trials) >= FAILURES:
+            raise EngineError(
+                f"each of the first {FAILURES} trials failed: {last.user_attrs[ATTRIBUTE]['message']}",
+                f"trial {last.number}",
+                "the traceback is with the trial; mend the metric or the space, and run again in a new folder",
+            )
+
+
+def _was_taken_up(trial: FrozenTrial) -> bool:
+    """Whether it failed with its worker, and another trial does its point."""
+    return trial.state == TrialState.FAIL and ATTRIBUTE not in trial.user_attrs
+
+
+def _suggested(trial: Trial, decision: Decision) -> Label:
+    between = decision.between
+    if between is None:
+        return trial.suggest_categorical(decision.name, decision.options)
+    if between.whole:
+        low, high = int(between.low), int(between.high)
+        return trial.suggest_int(decision.name, low, high, step=int(between.step or 1), log=between.log)
+    return trial.suggest_float(decision.name, between.low, between.high, step=between.step, log=between.log)
+
+
+def _reseed(seed: int, number: int) -> None:
+    both = int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+    random.seed(both)
+    np.random.seed(both)
+    torch.manual_seed(both)
+
+
+def _number(row: Measurement, name: str) -> Measurement:
+    if math.isnan(row.value):
+        raise OptionError("it is NaN", name, "a metric gives a number for every model")
+    return row
+
+
+def _key(filled: Filled) -> str:
+    data = filled.recipe.to_data()
+    return json.dumps(
+        [data.get("step"), data.get("target"), [str(answer) for answer in filled.made_by]], sort_keys=True
+    )
+
+
+def _difference(known: Mapping[str, Any], now: Mapping[str, Any]) -> str:
+    for part in ("objectives", "constraints"):
+        if known.get(part) != json.loads(json.dumps(now[part])):
+            return f"its {part} are {known.get(part)}, not {now[part]}"
+    then = {decision["name"]: decision["answers"] for decision in known.get("space", [])}
+    here = {decision["name"]: decision["answers"] for decision in now["space"]}
+    if gone := [name for name in then if name not in here]:
+        return f"it also decides {', '.join(gone[:4])}"
+    if new := [name for name in here if name not in then]:
+        return f"it does not decide {', '.join(new[:4])}"
+    name = next((name for name in here if here[name] != then[name]), "")
+    return f"{name} is there one of {then.get(name)}, here of {here.get(name)}" if name else "the order of decisions"
