@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from planish.analysis import analyze as analyze
     from planish.analysis import compare as compare
     from planish.analysis import sensitivity as sensitivity
+    from planish.automl.search import search as search
     from planish.flow.verbs import build as build
     from planish.flow.verbs import load as load
     from planish.frontends import capture as capture
@@ -47,6 +48,7 @@ _HOMES = {
     "load": "planish.flow.verbs",
     "ops": "planish.graph",
     "path": "planish.graph",
+    "search": "planish.automl.search",
     "sensitivity": "planish.analysis",
     "train": "planish.training",
 }

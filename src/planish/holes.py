@@ -251,6 +251,14 @@ def answering(ask: Ask) -> Iterator[None]:
         _asking.reset(token)
 
 
+def answered(hole: Hole, label: Label | None) -> Any:
+    """What stands in a hole of a model: the option of that label, or the first one if there is none."""
+    if isinstance(hole, Between):
+        return hole.low if label is None else label
+    assert isinstance(hole, Choose)
+    return hole.options[0] if label is None else hole.option(label)
+
+
 def _asked(hole: Hole) -> Any:
     ask = _asking.get()
     if ask is None:

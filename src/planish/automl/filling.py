@@ -83,6 +83,7 @@ class Filling:
         self._steps: list[Any] = []
         self._template: Template | None = None
         self._trace: tuple[Hashable, ...] = ()
+        self._asked: list[str] = []
 
     def filled(self) -> Filled:
         """Everything without holes.
@@ -102,9 +103,8 @@ class Filling:
             made = fill(step, self._ask, name if taken[name] == 1 else f"{name} {taken[name]}", self._enter)
             self._steps += [] if made is None else per_value(made)
         target = fill(recipe.target, self._ask, "target")
-        whole = Recipe(
-            *(self._steps or [None]), target=target, arguments=arguments, name=recipe.name, about=recipe.about
-        )
+        told = arguments | {name: self.point[name] for name in self._asked if name in self.point}
+        whole = Recipe(*(self._steps or [None]), target=target, arguments=told, name=recipe.name, about=recipe.about)
         return Filled(self.point, whole, self.graph, self._trace)
 
     def _enter(self, template: Template) -> None:
@@ -165,6 +165,7 @@ class Filling:
         trace: list[Hashable] = [str(arguments)]
         known = self.memory.graphs.get(tuple(trace))
         while isinstance(known, Hole):
+            self._asked.append(known.name)
             trace.append(label(self._answered(known, known.name)))
             known = self.memory.graphs.get(tuple(trace))
         if isinstance(known, Graph):
@@ -181,7 +182,7 @@ class Filling:
             torch.manual_seed(0)  # equal answers make equal models
             is_asked = list(inspect.signature(model).parameters) == ["trial"]
             graph = model(_Trial(ask)) if is_asked else model(**arguments)
-        trace = trace[:1]
+        trace, self._asked = trace[:1], list(asked)
         for name, hole in asked.items():
             self.memory.graphs[tuple(trace)] = hole
             trace.append(label(self._answered(hole, name)))

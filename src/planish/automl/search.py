@@ -9,6 +9,7 @@ small = found.best.recipe(graph, data=calibration)
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 import time
@@ -258,8 +259,6 @@ def run_search(
 
 def write(folder: Run, found: Found, seconds: float) -> None:
     """Leave what was found in a run folder: trials, the space, and the recipes of the front."""
-    import json
-
     trials = "".join(json.dumps(trial.to_data()) + "\n" for trial in found.trials)
     folder.write(TRIALS, trials)
     folder.write("space.toml", found.search.space.recipe.to_toml())

@@ -15,12 +15,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-import optuna
-from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
-from optuna.trial import FrozenTrial, Trial, TrialState
-from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
-
 from planish.errors import MissingExtra, UserError
+
+try:
+    import optuna
+    from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
+    from optuna.trial import FrozenTrial, Trial, TrialState
+    from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
+except ModuleNotFoundError as missing:
+    raise MissingExtra(missing.name or "optuna", "search", "planish.search") from missing
 
 HEARTBEAT, GRACE = 10, 30
 """Seconds between signs of life, and without one until a trial counts as abandoned."""

@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import planish
-from planish.cli import formats, job, lists, machine
+from planish.cli import formats, job, lists, machine, search
 from planish.cli.console import explain
 
 HELP = """
@@ -28,6 +28,7 @@ Your own model
   planish analyze model.py:make                 where time and bytes go
   planish compress model.py:make --run runs/a   smaller, faster, measured
   planish compress ./llama --recipe r.toml      a transformers directory
+  planish search bits.toml --model model.py:make   fill the holes of a recipe
 
 \b
 MODEL is one of
@@ -52,6 +53,8 @@ app.command()(job.compress)
 app.command()(job.build)
 app.command()(job.bench)
 app.command()(job.report)
+app.command()(search.search)
+app.command()(search.worker)
 app.command()(machine.doctor)
 app.command()(lists.models)
 app.add_typer(formats.app, name="formats", help=formats.formats.__doc__)

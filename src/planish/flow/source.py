@@ -23,6 +23,7 @@ from planish.errors import DataError, ModelError, OptionError, PlanishError, Unk
 from planish.flow.batch import call_of
 from planish.frontends import capture
 from planish.graph import Graph
+from planish.holes import Hole, answered, answering
 from planish.models import factory, models, pretrained
 from planish.models.task import Task
 
@@ -40,12 +41,14 @@ class Source:
         graph: The captured model.
         task: Its data and metric; None for a file that holds a graph only.
         batch: Rows of a call that is timed; None takes 1 where the batch varies.
+        decisions: Names of the decisions that the model's own code asked for.
     """
 
     name: str
     graph: Graph
     task: Task | None = None
     batch: int | None = None
+    decisions: frozenset[str] = frozenset()
 
 
 def resolve(
@@ -54,6 +57,7 @@ def resolve(
     data: str | None = None,
     metric: str | None = None,
     batch: int | None = None,
+    answers: Mapping[str, Any] | None = None,
 ) -> Source:
     """Load and capture a MODEL.
 
@@ -65,6 +69,8 @@ def resolve(
             evaluation both, or a dict with any of "calibration", "evaluation" and "validation".
         metric: The name of a metric, or `file.py:function` that judges as `metric(callable, data) -> Measurement`.
         batch: Rows of a call that is timed; None takes 1 where the batch varies.
+        answers: What a recipe says of the decisions in a model of the user's (`Recipe.arguments`); those that it does
+            not say are as their first options.
 
     Raises:
         OptionError: A batch is asked of a model whose batch is fixed.
@@ -72,7 +78,20 @@ def resolve(
         UntrustedFile: It could run code.
         UnknownName: It is none of these.
     """
-    loaded = _load(model, trust)
+    asked: dict[str, Hole] = {}
+
+    def answer(hole: Hole, name: str) -> Any:
+        asked[name] = hole
+        return answered(hole, (answers or {}).get(name))
+
+    with answering(answer):
+        return replace(_resolved(model, trust, data, metric, batch, answers or {}), decisions=frozenset(asked))
+
+
+def _resolved(
+    model: str, trust: bool, data: str | None, metric: str | None, batch: int | None, answers: Mapping[str, Any]
+) -> Source:
+    loaded = _load(model, trust, answers)
     if isinstance(loaded, Graph):
         if data or metric:
             raise OptionError(
@@ -106,11 +125,12 @@ def _hushed() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _load(model: str, trust: bool) -> Task | Graph:
+def _load(model: str, trust: bool, answers: Mapping[str, Any]) -> Task | Graph:
     if not model.strip():
         raise ModelError("no model is named", "MODEL", "planish models, or file.py:function")
     if ".py:" in model:
-        return factory.from_file(model)
+        open_ = {name: answered(hole, answers.get(name)) for name, hole in factory.holes_of(model).items()}
+        return factory.from_file(model, {**answers, **open_})
     if model in models:
         return models[model]()
     path = Path(model).expanduser()

@@ -1,14 +1,16 @@
 """Models from the user's own Python: `file.py:function`.
 
-Naming a Python file is consent to run it. The function is called without arguments and returns a Task, a pair
-`(module, example_inputs)`, or a module that has an attribute `example_inputs`.
+Naming a Python file is consent to run it. The function returns a Task, a pair `(module, example_inputs)`, or a module
+that has an attribute `example_inputs`. Its parameters have defaults; holes among them (`width=choose(16, 32)`) are
+decisions of a search.
 """
 
 from __future__ import annotations
 
+import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from types import ModuleType
@@ -17,20 +19,25 @@ from typing import Any
 from torch import nn
 
 from planish.errors import ModelError, PlanishError, UnknownName
+from planish.holes import Hole
 from planish.models.task import Task
 
 
-def from_file(source: str) -> Task:
+def from_file(source: str, arguments: Mapping[str, Any] | None = None) -> Task:
     """The task that a user's factory makes.
 
     Args:
         source: `path/to/file.py:function`.
+        arguments: For its parameters; names that are none of these are passed over.
 
     Raises:
         ModelError: The file cannot be read or raises, the function raises, or returns something else; names the line.
         UnknownName: The file has no such function.
     """
-    function, made = source.rpartition(":")[2], _call(load_function(source), source)
+    factory = load_function(source)
+    takes = inspect.signature(factory).parameters
+    given = {name: value for name, value in (arguments or {}).items() if name in takes}
+    function, made = source.rpartition(":")[2], _call(factory, source, given)
     if isinstance(made, Task):
         return made
     if isinstance(made, tuple) and len(made) == 2 and isinstance(made[0], nn.Module):
@@ -43,6 +50,16 @@ def from_file(source: str) -> Task:
         source,
         "return planish.Task(model, example_inputs), or (model, example_inputs)",
     )
+
+
+def holes_of(source: str) -> dict[str, Hole]:
+    """The parameters of a user's factory that stand open.
+
+    Raises:
+        ModelError, UnknownName: As `from_file`.
+    """
+    parameters = inspect.signature(load_function(source)).parameters
+    return {name: each.default for name, each in parameters.items() if isinstance(each.default, Hole)}
 
 
 def load_function(source: str) -> Callable[..., Any]:
@@ -90,9 +107,9 @@ def _run(file: Path) -> ModuleType:
     return module
 
 
-def _call(function: Callable[..., Any], source: str) -> Any:
+def _call(function: Callable[..., Any], source: str, arguments: Mapping[str, Any]) -> Any:
     try:
-        return function()
+        return function(**arguments)
     except PlanishError:
         raise  # already says what is wrong, and where
     except (Exception, SystemExit) as error:
