@@ -23,7 +23,7 @@ def test_the_volume_is_optunas(points):
 @given(POINTS)
 def test_the_front_is_what_nothing_dominates(points):
     kept = front(points)
-    for place, point in enumerate(points):
+    for point in points:
         beaten = any(dominates(other, point) for other in points)
         assert beaten == (point not in [points[each] for each in kept])
     assert len({tuple(points[each]) for each in kept}) == len(kept)

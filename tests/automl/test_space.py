@@ -82,11 +82,16 @@ def test_ties_and_conditions(graph):
     assert order.fill({"by": "rtn"}).steps[0].weights == planish.formats.get("int4")  # not decided: its first option
 
 
-def test_a_condition_on_what_comes_later_is_refused(graph):
-    kind = choose("rtn", "gptq", name="by")
-    recipe = Recipe(Quantize(weights=choose("int4", "int8", when=kind.among("gptq"))), Quantize(by=kind))
-    with pytest.raises(OptionError, match="stands before it"):
-        Space(recipe, graph)
+def test_a_condition_may_be_about_what_comes_later_if_that_has_a_name(graph):
+    for name in ("by", ""):
+        kind = choose("rtn", "gptq", name=name)
+        bits = choose("int4", "int8", when=kind.among("gptq"), name="bits")
+        recipe = Recipe(Quantize(weights=bits, where="path('a')"), Quantize(by=kind))
+        if name:
+            assert [decision.name for decision in Space(recipe, graph).decisions] == ["by", "bits"]
+        else:
+            with pytest.raises(OptionError, match="stands later and has no name"):
+                Space(recipe, graph)
 
 
 def test_targets_and_numbers(graph):

@@ -138,14 +138,22 @@ class Filling:
     def _decision(self, hole: Hole, name: str) -> Decision:
         when = list(self._within)
         if hole.when is not None:
-            other = hole.when.hole.name or self._names.get(id(hole.when.hole), "")
-            if other not in self.found:
-                raise OptionError("a condition is about a hole that stands before it", name, "when=")
-            when.append((other, hole.when.labels))
+            when.append((self._known(hole.when.hole, name), hole.when.labels))
         if isinstance(hole, Between):
             return Decision(name, (), hole, tuple(when))
         assert isinstance(hole, Choose)
         return Decision(name, hole.labels, None, tuple(when))
+
+    def _known(self, hole: Hole, asker: str) -> str:
+        """The name of the decision that a condition is about; it is made now if it stands later."""
+        name = hole.name or self._names.get(id(hole), "")
+        if not name:
+            raise OptionError("a condition is about a hole that stands later and has no name", asker, "name=")
+        if name not in self.found:
+            within, self._within = self._within, []
+            self._answered(hole, name)
+            self._within = within
+        return name
 
     def _sites(self, place: str) -> list[str]:
         """The nodes that the pass around an `each` would touch."""
