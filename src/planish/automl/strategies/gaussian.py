@@ -1,0 +1,233 @@
+"""A Gaussian process over decisions.
+
+The kernel is a mixture of a product and a sum over decisions, both of the same weights w:
+
+    k(x, y) = (1 - a) exp(-Σ w_i d_i(x_i, y_i)) + a Σ w_i exp(-d_i(x_i, y_i)) / Σ w_i
+
+where d is between 0 and 1. The product is the Hamming kernel with a relevance for each decision (Oh et al.,
+"Combinatorial Bayesian optimization using the graph Cartesian product", 2019, on complete graphs); the sum says that
+decisions act alone (Duvenaud et al., "Additive Gaussian processes", 2011). Two options of a category are at distance 1
+for three quarters, and as far as they were listed apart for the rest, since options are often listed in order. The
+scale is integrated out; w, a and the noise are at the maximum of their posterior.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.linalg import cho_solve, solve_triangular
+from scipy.optimize import minimize
+from scipy.special import expit, ndtri
+from scipy.stats import rankdata
+
+from planish.automl.strategies.domain import Axis, Domain, Points
+
+LISTED = 0.25  # share of a category's distance that follows the order of its options
+SLOTS = 64  # a decision with more values is a number, compared by its place
+REACH = 0.5  # of a number's range: where its distance is 1
+FITTED = 100  # trials that decide the weights; the others only condition
+SHAPE, SCALE = 2.0, 2.0  # of the inverse gamma prior of the variance
+WEIGHT, SPREAD = 0.0, 1.0  # mean and deviation of log w
+SUM, TILT = 0.0, 1.5  # of logit a
+NOISE, FUZZ = float(np.log(1e-2)), 1.0  # of the log of the noise's share
+ITERATIONS = 15
+
+
+def scores(losses: NDArray[Any]) -> Points:
+    """Normal scores of `(rows,)` by rank: nothing but the order counts, so that no scale can mislead the model."""
+    return ndtri((rankdata(losses) - 0.375) / (len(losses) + 0.25))
+
+
+def distances(axis: Axis, a: Points, b: Points) -> Points:
+    """Between codes that broadcast; NaN is at distance 1 from all but NaN."""
+    if axis.is_number:
+        place = axis.places if axis.count else None
+        move = (a if place is None else _take(place, a)) - (b if place is None else _take(place, b))
+        far = np.minimum((move / REACH) ** 2, 4.0)
+    else:
+        far = (1 - LISTED) * (a != b) + LISTED * np.abs(a - b) / max(1, axis.count - 1)
+    lacking = np.isnan(a) | np.isnan(b)
+    return np.where(lacking, (np.isnan(a) != np.isnan(b)) * 1.0, far)
+
+
+def _take(places: Points, codes: Points) -> Points:
+    return places[np.nan_to_num(codes).astype(int)]
+
+
+class Features:
+    """A domain's distances, ready for matrix products.
+
+    Args:
+        domain: The decisions.
+    """
+
+    def __init__(self, domain: Domain) -> None:
+        self.domain = domain
+        self.slotted = [place for place, axis in enumerate(domain.axes) if 0 < axis.count <= SLOTS]
+        self.numbers = [place for place in range(len(domain)) if place not in self.slotted]
+        codes = [np.r_[np.arange(domain.axes[place].count), np.nan] for place in self.slotted]
+        self.tables = [distances(domain.axes[p], c[:, None], c[None]) for p, c in zip(self.slotted, codes, strict=True)]
+        sizes = [len(table) for table in self.tables]
+        self.starts = np.cumsum([0, *sizes])[:-1].astype(int)
+        self.width = sum(sizes)
+
+    def slots(self, points: Points) -> NDArray[np.int_]:
+        """Which slot each slotted decision of `(rows, decisions)` is in."""
+        codes = points[:, self.slotted]
+        last = np.array([len(table) - 1 for table in self.tables], int)
+        return np.where(np.isnan(codes), last, np.nan_to_num(codes)).astype(int) + self.starts
+
+    def hot(self, points: Points) -> Points:
+        """Those slots as zeros and ones, `(rows, slots)`."""
+        rows = np.zeros((len(points), self.width))
+        rows[np.arange(len(points))[:, None], self.slots(points)] = 1
+        return rows
+
+    def apart(self, a: Points, b: Points) -> Points:
+        """Distances of each decision, `(decisions, rows of a, rows of b)`."""
+        found = np.empty((len(self.domain), len(a), len(b)))
+        for place, axis in enumerate(self.domain.axes):
+            found[place] = distances(axis, a[:, place, None], b[None, :, place])
+        return found
+
+
+@lru_cache(maxsize=8)
+def features_of(domain: Domain) -> Features:
+    """A domain's features, made once."""
+    return Features(domain)
+
+
+@dataclass(frozen=True)
+class Gaussian:
+    """A process, conditioned on trials.
+
+    Attributes:
+        features: Of the domain.
+        points: Of the trials, `(trials, decisions)`.
+        targets: Their numbers, `(trials,)`; best standardized.
+        weights: w, `(decisions,)`.
+        share: a.
+        noise: The variance of the noise, as a share of the process's.
+    """
+
+    features: Features
+    points: Points
+    targets: Points
+    weights: Points
+    share: float
+    noise: float
+
+    @classmethod
+    def fit(cls, domain: Domain, points: Points, targets: Points) -> Gaussian:
+        """The process that explains trials best; of more than `FITTED` the best and the last decide.
+
+        Args:
+            domain: The decisions.
+            points: `(trials, decisions)`.
+            targets: `(trials,)`, standardized.
+        """
+        features = features_of(domain)
+        rows = np.arange(len(points))
+        if len(rows) > FITTED:
+            best = np.argsort(targets, kind="stable")[: FITTED // 2]
+            rows = np.union1d(best, np.setdiff1d(rows, best)[-(FITTED - len(best)) :])
+        weights, share, noise = posterior_mode(features.apart(points[rows], points[rows]), targets[rows])
+        return cls(features, points, targets, weights, share, noise)
+
+    def given(self, points: Points, targets: Points) -> Gaussian:
+        """The same process, conditioned on more trials."""
+        points, targets = np.r_[self.points, points], np.r_[self.targets, targets]
+        return Gaussian(self.features, points, targets, self.weights, self.share, self.noise)
+
+    @cached_property
+    def _columns(self) -> tuple[Points, Points]:
+        """What one-hot rows are multiplied by to get exponents and sums at the trials, `(slots, trials)`."""
+        hot = self.features.hot(self.points).T
+        exponents, sums = np.empty((2, self.features.width, len(self.points)))
+        parts = zip(self.features.slotted, self.features.tables, self.features.starts, strict=True)
+        for place, table, start in parts:
+            rows = slice(start, start + len(table))
+            exponents[rows] = self.weights[place] * table @ hot[rows]
+            sums[rows] = self.weights[place] * np.exp(-table) @ hot[rows]
+        return exponents, sums
+
+    def kernel(self, points: Points) -> Points:
+        """The kernel between `(rows, decisions)` and the trials, `(rows, trials)`."""
+        hot = self.features.hot(points)
+        exponent, total = (hot @ columns for columns in self._columns)
+        for place in self.features.numbers:
+            far = distances(self.features.domain.axes[place], points[:, place, None], self.points[None, :, place])
+            exponent = exponent + self.weights[place] * far
+            total = total + self.weights[place] * np.exp(-far)
+        return (1 - self.share) * np.exp(-exponent) + self.share * total / self.weights.sum()
+
+    @cached_property
+    def _solved(self) -> tuple[Points, Points, float]:
+        kernel = self.kernel(self.points) + self.noise * np.eye(len(self.points))
+        lower = cholesky(kernel)
+        solution = cho_solve((lower, True), self.targets)
+        variance = (self.targets @ solution + SCALE) / (len(self.targets) + SHAPE)
+        return lower, solution, variance
+
+    def predict(self, points: Points) -> tuple[Points, Points]:
+        """Mean and deviation of a trial at `(rows, decisions)`: `(rows,)` each.
+
+        The noise counts: what the kernel does not explain is a property of a point, and can make it the best.
+        """
+        lower, solution, variance = self._solved
+        kernel = self.kernel(points)
+        explained = solve_triangular(lower, kernel.T, lower=True)
+        left = np.maximum(1 - np.einsum("ij,ij->j", explained, explained), 0) + self.noise
+        return kernel @ solution, np.sqrt(left * variance)
+
+
+def cholesky(kernel: Points) -> Points:
+    """The lower factor, with as much added to the diagonal as it takes."""
+    for jitter in (0.0, 1e-6, 1e-4, 1e-2):
+        try:
+            return np.linalg.cholesky(kernel + jitter * np.eye(len(kernel)))
+        except np.linalg.LinAlgError:
+            continue
+    return np.diag(np.sqrt(np.abs(kernel).sum(1))).astype(float)  # diagonally dominant: always one
+
+
+def posterior_mode(apart: Points, targets: Points) -> tuple[Points, float, float]:
+    """Weights `(decisions,)`, the sum's share and the noise that are most likely.
+
+    Args:
+        apart: Distances `(decisions, trials, trials)`.
+        targets: `(trials,)`.
+    """
+    count, rows = len(apart), len(targets)
+    flat, sums = apart.reshape(count, -1), np.exp(-apart).reshape(count, -1)
+    center = np.r_[np.full(count, WEIGHT), SUM, NOISE]
+    width = np.r_[np.full(count, SPREAD), TILT, FUZZ]
+
+    def loss(theta: Points) -> tuple[float, Points]:
+        weights, share, noise = np.exp(theta[:count]), expit(theta[count]), np.exp(theta[count + 1])
+        product = np.exp(-(weights @ flat))
+        part = weights / weights.sum()
+        total = part @ sums
+        kernel = ((1 - share) * product + share * total).reshape(rows, rows)
+        lower = cholesky(kernel + noise * np.eye(rows))
+        inverse = cho_solve((lower, True), np.eye(rows))
+        solution = inverse @ targets
+        energy = targets @ solution + SCALE
+        value = 0.5 * (rows + SHAPE) * np.log(energy) + np.log(np.diag(lower)).sum()
+        slope = np.outer(solution, solution) * ((rows + SHAPE) / energy) - inverse
+        flow = slope.ravel()
+        down = np.empty_like(theta)
+        own = sums @ flow
+        down[:count] = (1 - share) * weights * (flat @ (flow * product)) - share * part * (own - part @ own)
+        down[count] = share * (1 - share) * (flow @ product - part @ own)
+        down[count + 1] = -noise * np.trace(slope)
+        off = (theta - center) / width
+        return value + 0.5 * off @ off, 0.5 * down + off / width
+
+    bounds = np.stack([center - 4 * width, center + 4 * width], 1)
+    found = minimize(loss, center, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": ITERATIONS}).x
+    return np.exp(found[:count]), float(expit(found[count])), float(np.exp(found[count + 1]))

@@ -1,0 +1,147 @@
+"""What a study knows, as the strategies of our own read it: numbers to minimize."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from optuna.study import StudyDirection
+from optuna.trial import FrozenTrial, TrialState
+
+from planish.automl.strategies.domain import Points
+
+
+@dataclass(frozen=True)
+class History:
+    """The trials before one, in the order of their numbers.
+
+    Attributes:
+        points: Codes `(trials, decisions)`; NaN is a decision that a trial did not ask for.
+        losses: To be minimized, `(trials, objectives)`; NaN where a trial failed or still runs.
+        violation: By how much a trial's constraints are violated in sum, `(trials,)`; 0 is feasible.
+        running: Whether a trial still runs, `(trials,)`.
+        by: The strategy that proposed a trial, where it said so.
+        number: Of the trial that is proposed now.
+    """
+
+    points: Points
+    losses: Points
+    violation: Points
+    running: NDArray[np.bool_]
+    by: Sequence[str]
+    number: int
+
+    def __len__(self) -> int:
+        return len(self.points)
+
+    @cached_property
+    def known(self) -> NDArray[np.bool_]:
+        """Which trials have losses, `(trials,)`."""
+        return np.logical_not(np.isnan(self.losses).any(1))
+
+    @cached_property
+    def failed(self) -> NDArray[np.bool_]:
+        """Which trials ended without, `(trials,)`."""
+        return ~self.known & ~self.running
+
+    @cached_property
+    def finished(self) -> History:
+        """The trials that have losses."""
+        return self.only(self.known)
+
+    @cached_property
+    def front(self) -> NDArray[np.bool_]:
+        """Which of the trials that have losses are the best, `(known trials,)`: feasible and dominated by no other."""
+        done = self.finished
+        if (done.violation > 0).all():
+            return done.violation == done.violation.min(initial=np.inf)
+        return (done.violation == 0) & (fronts(np.where(done.violation[:, None] > 0, np.inf, done.losses)) == 0)
+
+    def only(self, rows: Any) -> History:
+        """Some of the trials."""
+        by = [self.by[int(place)] for place in np.arange(len(self))[rows]]
+        parts = (self.points[rows], self.losses[rows], self.violation[rows], self.running[rows])
+        return History(*parts, by, self.number)
+
+    def seen(self, candidates: Points) -> NDArray[np.bool_]:
+        """Which candidates, `(candidates, decisions)`, were proposed.
+
+        A past point is one that agrees with all that its trial asked for.
+        """
+        asked = ~np.isnan(self.points)
+        found = np.zeros(len(candidates), bool)
+        for start in range(0, len(candidates), 256):
+            part = candidates[start : start + 256, None]
+            found[start : start + 256] = ((part == self.points) | ~asked).all(2).any(1)
+        return found
+
+    @cached_property
+    def ranks(self) -> NDArray[np.int_]:
+        """How good each trial that has losses is, `(known trials,)`: 0 is the best.
+
+        Feasible trials come first (Deb, "An efficient constraint handling method for genetic algorithms", 2000), by
+        fronts of nondominated trials and, within a front, by their distance from each other; then the others
+        by violation.
+        """
+        done = self.finished
+        if self.losses.shape[1] == 1:
+            order = np.lexsort((np.arange(len(done)), done.losses[:, 0], done.violation))
+        else:
+            feasible = done.violation == 0
+            layer, alone = np.zeros(len(done), int), np.zeros(len(done))
+            layer[feasible] = fronts(done.losses[feasible])
+            for place in range(layer.max(initial=0) + 1):
+                rows = np.flatnonzero((layer == place) & feasible)
+                alone[rows] = crowding(done.losses[rows])
+            order = np.lexsort((np.arange(len(done)), -alone, layer, done.violation))
+        ranks = np.empty(len(done), int)
+        ranks[order] = np.arange(len(done))
+        return ranks
+
+
+def fronts(losses: Points) -> NDArray[np.int_]:
+    """The number of the front that each row of `(rows, objectives)` is in: 0 is dominated by no other."""
+    no_worse = (losses[:, None] <= losses[None]).all(2)
+    dominated = (no_worse & ~no_worse.T).T  # [i, j]: j dominates i
+    layer, left, place = np.full(len(losses), -1), np.ones(len(losses), bool), 0
+    while left.any():
+        front = left & ~(dominated & left).any(1)
+        layer[front], place = place, place + 1
+        left &= ~front
+    return layer
+
+
+def crowding(losses: Points) -> Points:
+    """How far each row of a front, `(rows, objectives)`, stands from its neighbors: the crowding distance.
+
+    Deb et al., "A fast and elitist multiobjective genetic algorithm: NSGA-II", 2002, III-B; infinite at the ends.
+    """
+    distance = np.zeros(len(losses))
+    for column in losses.T:
+        order = np.argsort(column, kind="stable")
+        sorted_ = column[order]
+        span = sorted_[-1] - sorted_[0] if len(column) else 0.0
+        gaps = np.full(len(column), np.inf)
+        if len(column) > 2:
+            gaps[1:-1] = (sorted_[2:] - sorted_[:-2]) / span if span else 0.0
+        distance[order] += gaps
+    return distance
+
+
+FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
+
+
+def losses(trial: FrozenTrial, directions: Sequence[StudyDirection]) -> list[float]:
+    """A trial's values, to be minimized; NaN where it has none. A pruned trial has its last intermediate value."""
+    values = trial.values
+    if trial.state == TrialState.PRUNED and trial.intermediate_values:
+        values = [trial.intermediate_values[max(trial.intermediate_values)]]
+    if trial.state not in FINISHED or values is None or len(values) != len(directions):
+        return [float("nan")] * len(directions)
+    signs = [-1.0 if direction == StudyDirection.MAXIMIZE else 1.0 for direction in directions]
+    large = np.finfo(float).max / 1e6
+    return [float(np.clip(sign * value, -large, large)) for sign, value in zip(signs, values, strict=True)]
