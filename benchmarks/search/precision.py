@@ -215,7 +215,7 @@ ZEROS = (0.0, 0.5, 0.7, 0.85)
 
 
 def sparse() -> Table:
-    """Four layers on digits, each with a share of zeros and 2, 3, 4 or 8 bits: 65,536 points; only the rest is stored."""
+    """Four layers on digits, each with a share of zeros and 2, 3, 4 or 8 bits for the others: 65,536 points."""
     model = perceptron((64, 64, 48, 32, 10))
 
     def pruned(weight: Tensor, zeros: float) -> Tensor:

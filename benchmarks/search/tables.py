@@ -1,9 +1,8 @@
 """Spaces whose every point is known.
 
-A `Table` is a space of decisions, an index from points to rows, and columns of figures; nothing is trained when a search
-asks it. `tables()` names all of them, `load(name)` gives one. They come from three sources: small networks of ours
-that are evaluated at every point when the table is loaded (seconds), results that are kept (the digits cells), and
-nas-bench-graph (`pip install nas-bench-graph`; Qin et al., NeurIPS 2022), whose nine tables are inside its wheel.
+A `Table` is a space of decisions and a figure for each of its points; nothing is trained when a search asks for one.
+`tables[name]()` makes one: from small networks of ours that are evaluated at every point (seconds), from results that
+are kept (the digits cells), or from nas-bench-graph.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ class Table:
     Attributes:
         name: What results call it.
         space: The options of each decision, in an order that says nothing.
-        objectives: Columns to minimize, `{name: (points,)}`: points in the order of `itertools.product(*space.values())`.
+        objectives: What to minimize, `{name: (points,)}`, points in the order of `itertools.product(*space.values())`.
         single: What a search for one objective minimizes, `(points,)`; it weighs the objectives of the table.
         reference: For the hypervolume: a loss of every objective that no point reaches.
     """

@@ -192,7 +192,7 @@ def cholesky(kernel: Points) -> Points:
             return np.linalg.cholesky(kernel + jitter * np.eye(len(kernel)))
         except np.linalg.LinAlgError:
             continue
-    return np.diag(np.sqrt(np.abs(kernel).sum(1))).astype(float)  # diagonally dominant: always one
+    return np.linalg.cholesky(kernel + np.diag(np.abs(kernel).sum(1)))  # diagonally dominant: has one
 
 
 def posterior_mode(apart: Points, targets: Points) -> tuple[Points, float, float]:
