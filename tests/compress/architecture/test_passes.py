@@ -33,7 +33,6 @@ CASES: dict[str, tuple[str, Pass]] = {
     "resnet-width": ("resnet", Width(0.5)),
     "resnet-depth": ("resnet", Depth(0.5)),
     "resnet-none": ("resnet", Depth(0, "path('layer3.*')")),
-    "resnet-kernel": ("resnet", KernelSize(1, STAGE)),
     "resnet-wider-kernel": ("resnet", KernelSize(5, STAGE)),
     "resnet-conv": ("resnet", Replace("conv5x5", STAGE)),
     "resnet-blocks": ("resnet", Replace("conv3x3-bn-relu", "path('layer2.*')", "modules")),

@@ -10,7 +10,7 @@ from torch import Tensor, fx, nn
 
 from planish.compress.adaptive.values import ancestors, inside, is_size
 from planish.errors import OptionError
-from planish.graph import ROLES, Graph, Node, Selector
+from planish.graph import FAMILIES, ROLES, Graph, Node, Selector
 from planish.graph.shapes import example
 
 Of = Literal["operations", "modules"]
@@ -70,16 +70,20 @@ class Region:
 
 
 def operations(graph: Graph, where: Selector) -> list[Region]:
-    """Each selected operation.
+    """Each selected operation on activations; casts belong to what reads them.
 
     Raises:
         OptionError: There is none, or one does not make one tensor out of one; names its module.
     """
     found = []
     for node in graph.select(where):
+        if node.op in FAMILIES["cast"] or not is_activation(node.fx):
+            continue
         inputs = (node.input,) if node.op in ROLES else tuple(n for n in node.inputs if is_activation(n.fx))
         region = Region(node.path, tuple(each for each in inputs if each is not None), node, (node,))
         found.append(_checked(region, 1))
+    if not found:
+        raise OptionError(f"the selector {str(where)!r} matches no operation on activations", "where", "linear | conv")
     return found
 
 

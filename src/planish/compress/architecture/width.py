@@ -209,10 +209,10 @@ def _queries(found: Dependencies, group: Group) -> Iterator[scores.Site]:
 
 def _recurs(found: Dependencies, group: Group) -> bool:
     """Whether a recurrent layer reads the units that it makes: no mask from outside can reach them there."""
-    layers = [each for each in found.trace.products if operation(each.node) in FAMILIES["recurrent"]]
-    made = {
-        leaf for each in layers for axes in found.trace.values[each.node] or () for dim in axes for leaf in leaves(dim)
-    }
+    layers = (each.node for each in found.trace.products if operation(each.node) in FAMILIES["recurrent"])
+    values = (found.trace.values[layer] for layer in layers)
+    given = (axes for value in values for axes in (value if isinstance(value, list) else [value or ()]))
+    made = {leaf for axes in given for dim in axes for leaf in leaves(dim)}
     return group.dim in made
 
 
