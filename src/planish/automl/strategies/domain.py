@@ -19,9 +19,22 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from planish.errors import OptionError
 
 Points: TypeAlias = NDArray[np.float64]
+MIXERS = np.random.default_rng(0).integers(0, 1 << 63, 4096, np.uint64) * 2 + 1  # odd, for `keys`
 STEPS = (0.02, 0.1, 0.3)  # of a range: how far a number moves to a neighbor
 FEW = 12  # numbers with at most so many values have all of them as neighbors
 ROWS = 1 << 16  # of points that are held at once where all are enumerated
+
+
+def keys(points: Points) -> NDArray[np.uint64]:
+    """A number for each row of `(rows, decisions)` that is the same for the same row, and hardly ever for another."""
+    bits = (points + 0.0).view(np.uint64)
+    mixed = (bits ^ (bits >> np.uint64(32))) * MIXERS[np.arange(bits.shape[1]) % len(MIXERS)]
+    return ((mixed ^ (mixed >> np.uint64(29))) * MIXERS[0]).sum(1)
+
+
+def distinct(points: Points) -> Points:
+    """The rows of `(rows, decisions)`, each once, in the order of their first."""
+    return points[np.sort(np.unique(keys(points), return_index=True)[1])]
 
 
 @dataclass(frozen=True)
@@ -92,6 +105,12 @@ class Axis:
             places = np.log(np.arange(low, high + 1) / low) / math.log(high / low)
         return places
 
+    def stands(self, codes: Points) -> Points:
+        """Where codes stand between the lowest and the highest value, from 0 to 1; NaN stays."""
+        if not self.count:
+            return codes
+        return np.where(np.isnan(codes), math.nan, self.places[np.nan_to_num(codes).astype(int)])
+
     def draw(self, rng: np.random.Generator, size: int) -> Points:
         """Codes drawn evenly, or evenly in logarithms, `(size,)`."""
         return self.at(rng.random(size))
@@ -105,10 +124,14 @@ class Axis:
             return np.searchsorted(middles, part).astype(float)
         return np.floor(np.multiply(part, self.count))
 
+    @cached_property
+    def _rest(self) -> Points:
+        return np.stack([np.delete(np.arange(self.count, dtype=float), code) for code in range(self.count)])
+
     def others(self, code: float) -> Points:
         """The codes next to one: all other options of a category, steps of several sizes on a number."""
         if self.count and (not self.is_number or self.count <= FEW):
-            return np.delete(np.arange(self.count, dtype=float), int(code))
+            return self._rest[int(code)]
         span = max(1, self.count - 1)
         moves = np.array([sign * step for step in STEPS for sign in (-1, 1)]) * span
         if self.count:
@@ -202,13 +225,12 @@ class Domain:
 
     def neighbors(self, point: Points) -> Points:
         """All points that differ in one decision, `(neighbors, decisions)`; those that are NaN stay."""
-        found = []
-        for place, (axis, code) in enumerate(zip(self.axes, point.tolist(), strict=True)):
-            if not math.isnan(code) and len(others := axis.others(code)):
-                changed = np.repeat(point[None], len(others), 0)
-                changed[:, place] = others
-                found.append(changed)
-        return np.concatenate(found) if found else np.empty((0, len(self)))
+        pairs = zip(self.axes, point.tolist(), strict=True)
+        moves = [np.empty(0) if math.isnan(code) else axis.others(code) for axis, code in pairs]
+        places = np.repeat(np.arange(len(self)), [len(move) for move in moves])
+        found = np.repeat(point[None], len(places), 0)
+        found[np.arange(len(places)), places] = np.concatenate(moves)
+        return found
 
     def at(self, numbers: NDArray[np.int_]) -> Points:
         """Points of a countable domain by their numbers, `(rows,)`, the last decision fastest."""

@@ -45,17 +45,22 @@ def scores(losses: NDArray[Any]) -> Points:
 def distances(axis: Axis, a: Points, b: Points) -> Points:
     """Between codes that broadcast; NaN is at distance 1 from all but NaN."""
     if axis.is_number:
-        place = axis.places if axis.count else None
-        move = (a if place is None else _take(place, a)) - (b if place is None else _take(place, b))
-        far = np.minimum((move / REACH) ** 2, 4.0)
-    else:
-        far = (1 - LISTED) * (a != b) + LISTED * np.abs(a - b) / max(1, axis.count - 1)
-    lacking = np.isnan(a) | np.isnan(b)
-    return np.where(lacking, (np.isnan(a) != np.isnan(b)) * 1.0, far)
+        return spans(axis.stands(a), axis.stands(b))
+    far = (1 - LISTED) * (a != b) + LISTED * np.abs(a - b) / max(1, axis.count - 1)
+    return lacking(a, b, far)
 
 
-def _take(places: Points, codes: Points) -> Points:
-    return places[np.nan_to_num(codes).astype(int)]
+def spans(a: Points, b: Points) -> Points:
+    """Between places from 0 to 1 that broadcast."""
+    return lacking(a, b, ((a - b) / REACH) ** 2)
+
+
+def lacking(a: Points, b: Points, far: Points) -> Points:
+    """A distance with its NaN resolved."""
+    absent = np.isnan(far)
+    if absent.any():
+        far = np.where(absent, (np.isnan(a) != np.isnan(b)) * 1.0, far)
+    return far
 
 
 class Features:
@@ -160,10 +165,15 @@ class Gaussian:
         hot = self.features.hot(points)
         exponent, total = (hot @ columns for columns in self._columns)
         for place in self.features.numbers:
-            far = distances(self.features.domain.axes[place], points[:, place, None], self.points[None, :, place])
+            axis = self.features.domain.axes[place]
+            far = spans(axis.stands(points[:, place])[:, None], self._stands[place])
             exponent = exponent + self.weights[place] * far
             total = total + self.weights[place] * np.exp(-far)
         return (1 - self.share) * np.exp(-exponent) + self.share * total / self.weights.sum()
+
+    @cached_property
+    def _stands(self) -> dict[int, Points]:
+        return {p: self.features.domain.axes[p].stands(self.points[:, p]) for p in self.features.numbers}
 
     @cached_property
     def _solved(self) -> tuple[Points, Points, float]:

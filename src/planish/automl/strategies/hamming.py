@@ -9,7 +9,7 @@ from optuna.distributions import BaseDistribution
 from scipy.special import ndtr
 from typing_extensions import override
 
-from planish.automl.strategies.domain import Domain, Points
+from planish.automl.strategies.domain import Domain, Points, distinct
 from planish.automl.strategies.gaussian import Gaussian, scores
 from planish.automl.strategies.history import History, fronts
 from planish.automl.strategies.proposer import Proposer
@@ -127,13 +127,11 @@ def climb(function: Acquisition, history: History, domain: Domain, rng: np.rando
     pool = np.concatenate([domain.draw(rng, DRAWN), domain.uniform, *(domain.neighbors(parent) for parent in parents)])
     top, values = np.empty((0, len(domain))), np.empty(0)
     for _ in range(ROUNDS):
-        pool = np.unique(pool, axis=0)
+        pool = distinct(np.r_[top, pool])[len(top) :]
         fresh = pool[~history.seen(pool)]
         merged, merits = np.r_[top, fresh], np.r_[values, function(fresh) if len(fresh) else []]
         if not len(merged):
             return domain.draw(rng, 1)[0]
-        merged, first = np.unique(merged, axis=0, return_index=True)
-        merits = merits[first]
         order = np.argsort(-merits, kind="stable")[:CLIMBERS]
         if np.array_equal(merged[order], top):
             break

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from optuna.study import StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 
-from planish.automl.strategies.domain import Points
+from planish.automl.strategies.domain import Points, distinct, keys
 
 
 @dataclass(frozen=True)
@@ -72,12 +72,16 @@ class History:
 
         A past point is one that agrees with all that its trial asked for.
         """
-        asked = ~np.isnan(self.points)
-        found = np.zeros(len(candidates), bool)
-        for start in range(0, len(candidates), 256):
-            part = candidates[start : start + 256, None]
-            found[start : start + 256] = ((part == self.points) | ~asked).all(2).any(1)
+        whole, partly = self._tried
+        found = np.isin(keys(candidates), whole)
+        for point in partly:
+            found |= ((candidates == point) | np.isnan(point)).all(1)
         return found
+
+    @cached_property
+    def _tried(self) -> tuple[NDArray[np.uint64], Points]:
+        lacking = np.isnan(self.points).any(1)
+        return keys(self.points[~lacking]), distinct(self.points[lacking])
 
     @cached_property
     def ranks(self) -> NDArray[np.int_]:
