@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,20 +22,20 @@ from typing import Any
 
 import optuna
 
-from planish.automl.filling import Model
-from planish.automl.objective import Judge, Subject, constraint, objective
+from planish.automl.filling import Filled, Model
+from planish.automl.objective import BUILT, Judge, Made, Subject, constraint, objective
 from planish.automl.pareto import hypervolume
 from planish.automl.shared import Shared
 from planish.automl.space import Space
 from planish.automl.storage import open_storage
 from planish.automl.study import Budget, Interrupted, Search, Worker
-from planish.automl.tried import Tried, best_first, nearest, tried
-from planish.errors import OptionError
+from planish.automl.tried import Tried, best_first, nearest, plain_row, tried
+from planish.errors import OptionError, PlanishError
 from planish.frontends import capture
 from planish.graph import Data, Graph
 from planish.models.task import Task
 from planish.recipe import Recipe
-from planish.record import Run
+from planish.record import Measurement, Run, environment
 from planish.targets import Target
 
 DATABASE, TRIALS = "search.db", "trials.jsonl"
@@ -88,6 +89,18 @@ class Found:
         filled = self.search.space.made(lambda decision: trial.point[decision.name])
         subject = self.search.subject
         return filled.recipe(filled.graph, subject.calibration, training=subject.training)
+
+    def original(self) -> dict[str, Measurement]:
+        """The objectives of the model as it was; what is dear or does not apply to it is left out."""
+        graph, rows = self.search.space.graph, {}
+        if graph is None:
+            return rows
+        made = Made(Filled({}, Recipe(None), graph), self.search.subject)
+        for each in self.search.objectives:
+            if each.level != BUILT:
+                with suppress(PlanishError):
+                    rows[each.name] = each.measure(made)
+        return rows
 
     def hypervolume(self, reference: Sequence[float]) -> float:
         """Volume that the front covers up to a reference, one loss for each objective (less is better)."""
@@ -259,11 +272,13 @@ def run_search(
 
 def write(folder: Run, found: Found, seconds: float) -> None:
     """Leave what was found in a run folder: trials, the space, and the recipes of the front."""
+    folder.write("environment.json", json.dumps(environment(seed=found.search.seed), indent=2) + "\n")
     trials = "".join(json.dumps(trial.to_data()) + "\n" for trial in found.trials)
     folder.write(TRIALS, trials)
     folder.write("space.toml", found.search.space.recipe.to_toml())
     described = {**found.search.to_data(), "strategy": str(found.search.strategy), "seed": found.search.seed}
     described |= {"size": found.search.space.size, "seconds": seconds, "front": [trial.number for trial in found.front]}
+    described["original"] = {name: plain_row(row) for name, row in found.original().items()}
     folder.write("search.json", json.dumps(described, indent=2) + "\n")
     for place, trial in enumerate(found.front):
         text = found.recipe(trial).to_toml()

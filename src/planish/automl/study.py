@@ -9,7 +9,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -25,7 +25,7 @@ from planish.automl.objective import Constraint, Made, Objective, Subject, check
 from planish.automl.space import Space
 from planish.automl.storage import WORKER, StorageError, beating, orphans, speaking, worker_name
 from planish.automl.strategies import sampler
-from planish.automl.tried import ATTRIBUTE, Tried, tried
+from planish.automl.tried import ATTRIBUTE, Tried, plain_row, tried
 from planish.errors import EngineError, OptionError
 from planish.holes import Label
 from planish.record import Measurement
@@ -156,7 +156,7 @@ class Search:
             elif known != json.loads(json.dumps(self.to_data())):
                 raise StorageError(
                     f"the storage is of another search: {_difference(known, self.to_data())}",
-                    str(self.storage),
+                    self.storage or "",
                     "another --run or --storage",
                 )
         return study
@@ -288,7 +288,7 @@ class Worker:
             for objective in (*search.objectives, *self._bounds):
                 if objective.level == stage and objective.name not in rows:
                     rows[objective.name] = row = _number(objective.measure(made), objective.name)
-                    kept["rows"][objective.name] = {k: v for k, v in asdict(row).items() if v not in (None, "", {})}
+                    kept["rows"][objective.name] = plain_row(row)
             for constraint in search.constraints:
                 if constraint.objective.level == stage:
                     violations[constraint.text] = constraint.violation(rows[constraint.objective.name].value)

@@ -66,7 +66,7 @@ class Tried:
 
     def to_data(self) -> dict[str, Any]:
         """As one line of `trials.jsonl`; what is empty is left out."""
-        data = {**asdict(self), "rows": {name: _row(row) for name, row in self.rows.items()}}
+        data = {**asdict(self), "rows": {name: plain_row(row) for name, row in self.rows.items()}}
         return {key: value for key, value in data.items() if value not in (None, "", (), {}, [])}
 
 
@@ -108,7 +108,8 @@ def nearest(trials: Sequence[Tried]) -> Tried | None:
     return min(judged, key=lambda trial: (trial.missed, trial.losses), default=None)
 
 
-def _row(row: Measurement) -> dict[str, Any]:
+def plain_row(row: Measurement) -> dict[str, Any]:
+    """A measurement as JSON can hold it; what is empty is left out."""
     return {key: value for key, value in asdict(row).items() if value not in (None, "", {})}
 
 

@@ -133,7 +133,7 @@ def search(
     """
     made = request.make(target)
     url = storage or f"sqlite:///{run.path / 'search.db'}"
-    study = made.study(open_storage(url)) if not storage else replace(made, storage=url).study(open_storage(url))
+    study = replace(made, storage=url).study(open_storage(url))
     if REQUEST not in study.user_attrs:
         study.set_user_attr(REQUEST, {**asdict(request), "budget": budget})
     return run_search(made, Budget.parse(budget), workers, run.path, url, watch, again=partial(request.make, target))

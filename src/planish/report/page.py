@@ -14,6 +14,7 @@ from typing import Any
 
 from planish.errors import MissingExtra, UserError
 from planish.record import Run
+from planish.report import search
 from planish.report.numbers import percent, quantity
 from planish.report.rows import Row
 from planish.report.view import read, recipe_steps
@@ -31,14 +32,34 @@ def write(run_path: str | os.PathLike[str]) -> Path:
         MissingExtra: plotly or jinja2 is not installed.
         UserError: There is no run at `run_path`, or the page cannot be written.
     """
-    if not (Path(run_path) / "measurements.jsonl").is_file():
+    folder = Path(run_path)
+    if not any((folder / name).is_file() for name in ("measurements.jsonl", search.TRIALS)):
         raise UserError("this is not a run folder: it has no measurements.jsonl", str(run_path), "planish demo")
     run = Run(run_path)
-    return run.write("report.html", render(run))
+    return run.write("report.html", render_search(run) if (folder / search.TRIALS).is_file() else render(run))
 
 
 def render(run: Run) -> str:
-    """The page as text."""
+    """The page of a compression as text."""
+    view = read(run)
+    return _laid_out(
+        "page.html",
+        view=view,
+        verdict=view.verdict,
+        data=_script_json(view.figures),
+        steps=recipe_steps(view.recipe),
+        graph=(view.graph or "")[:_GRAPH_LIMIT],
+        graph_cut=len(view.graph or "") > _GRAPH_LIMIT,
+    )
+
+
+def render_search(run: Run) -> str:
+    """The page of a search as text."""
+    view = search.read(run)
+    return _laid_out("search.html", view=view, data=_script_json(view.figures))
+
+
+def _laid_out(template: str, **values: Any) -> str:
     for library in ("jinja2", "plotly"):
         if importlib.util.find_spec(library) is None:
             raise MissingExtra(library, "report", "the report page")
@@ -54,16 +75,7 @@ def render(run: Run) -> str:
     )
     environment.globals.update(source=_source, marks=_MARKS)
     environment.filters.update(percent=percent, quantity=quantity, title=_title, breakable=_breakable)
-    view = read(run)
-    return environment.get_template("page.html").render(
-        view=view,
-        verdict=view.verdict,
-        data=_script_json(view.figures),
-        steps=recipe_steps(view.recipe),
-        graph=(view.graph or "")[:_GRAPH_LIMIT],
-        graph_cut=len(view.graph or "") > _GRAPH_LIMIT,
-        plotly=_packed(get_plotlyjs()),
-    )
+    return environment.get_template(template).render(plotly=_packed(get_plotlyjs()), **values)
 
 
 def _source(name: str) -> str:

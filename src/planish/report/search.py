@@ -1,0 +1,229 @@
+"""What the page of a search shows: the front, how it was reached, and what mattered."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from planish.record import Measurement, Run
+from planish.report.numbers import percent, quantity, words
+
+TRIALS = "trials.jsonl"
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One line of `trials.jsonl`, as far as the page needs it."""
+
+    number: int
+    id: str
+    state: str
+    point: Mapping[str, Any]
+    losses: tuple[float, ...]
+    rows: Mapping[str, Measurement]
+    feasible: bool
+    began: float
+    seconds: float
+    worker: str
+    same_as: int | None
+    error: str
+
+    def text(self, name: str) -> str:
+        """A measurement as a reader wants it."""
+        row = self.rows.get(name)
+        return quantity(row.value, row.unit) if row else ""
+
+
+@dataclass(frozen=True)
+class SearchView:
+    """A search, ready to be laid out.
+
+    Attributes:
+        name: The run folder's own name.
+        told: What `search.json` says.
+        trials: In the order in which they began.
+        recipe: The best one, as TOML.
+        space: The recipe with holes, as TOML.
+        environment: Of the process that wrote the folder.
+    """
+
+    name: str
+    told: Mapping[str, Any]
+    trials: Sequence[Trial]
+    recipe: str
+    space: str
+    environment: Mapping[str, Any]
+
+    @property
+    def objectives(self) -> list[str]:
+        """Names, the first what "best" means."""
+        return [name for name, _ in self.told["objectives"]]
+
+    @cached_property
+    def front(self) -> list[Trial]:
+        """Best in the first objective first."""
+        known = {trial.number: trial for trial in self.trials}
+        return [known[number] for number in self.told["front"] if number in known]
+
+    @property
+    def ended(self) -> int:
+        """Trials that ended."""
+        return sum(trial.state in ("complete", "stopped", "failed") for trial in self.trials)
+
+    @property
+    def failed(self) -> list[Trial]:
+        """Trials that raised."""
+        return [trial for trial in self.trials if trial.state == "failed" and trial.error]
+
+    @property
+    def original(self) -> Mapping[str, Measurement]:
+        """Of the model as it was, by objective."""
+        return {name: Measurement(**row) for name, row in self.told.get("original", {}).items()}
+
+    @property
+    def sentence(self) -> str:
+        """Did it work, with the numbers of the best."""
+        if not self.front:
+            return f"{self.name}: nothing of {self.ended} trials holds all constraints"
+        best, parts = self.front[0], []
+        for name in self.objectives:
+            before = self.original.get(name)
+            was = f" (was {quantity(before.value, before.unit)})" if before else ""
+            parts.append(f"{words(name).lower()} {best.text(name)}{was}")
+        return f"{self.name}: the best of {self.ended} trials has {', '.join(parts)}"
+
+    @cached_property
+    def importances(self) -> list[tuple[str, list[float]]]:
+        """For each decision the share of each objective's variance that it explains alone, the largest first.
+
+        The correlation ratio η² over the complete trials: variance between answers over the whole variance.
+        """
+        done = [trial for trial in self.trials if trial.losses]
+        names = [decision["name"] for decision in self.told["space"]]
+        found = [(name, [_explained(done, name, place) for place in range(len(self.objectives))]) for name in names]
+        return sorted(found, key=lambda item: -max(item[1], default=0.0))
+
+    @property
+    def finding(self) -> str:
+        """What mattered, in a sentence."""
+        if not self.importances or max(self.importances[0][1], default=0) <= 0:
+            return "No decision alone explains what the trials differ in."
+        said = []
+        for place, objective in enumerate(self.objectives):
+            name, shares = max(self.importances, key=lambda item: item[1][place])
+            said.append(f"{name} explains {percent(shares[place])} of {words(objective).lower()}")
+        return "; ".join(said) + "."
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """What the scripts of the page draw."""
+        fronts = {trial.number for trial in self.front}
+        began = min((trial.began for trial in self.trials if trial.began), default=0.0)
+        return {
+            "name": self.name,
+            "objectives": [
+                {
+                    "name": name,
+                    "sign": 1 if direction == "minimize" else -1,
+                    "unit": self._unit(name),
+                    "label": words(name),
+                }
+                for name, direction in self.told["objectives"]
+            ],
+            "original": [row.value if (row := self.original.get(name)) else None for name in self.objectives],
+            "decisions": [_decision(decision["name"], self.trials) for decision in self.told["space"]],
+            "importances": [{"name": name, "shares": shares} for name, shares in self.importances[:20]],
+            "trials": [
+                {
+                    "n": trial.number,
+                    "id": trial.id,
+                    "state": trial.state,
+                    "values": [row.value if (row := trial.rows.get(name)) else None for name in self.objectives],
+                    "texts": [trial.text(name) for name in self.objectives],
+                    "point": trial.point,
+                    "front": trial.number in fronts,
+                    "feasible": trial.feasible,
+                    "at": [trial.began - began, trial.seconds],
+                    "worker": trial.worker,
+                    "again": trial.same_as is not None,
+                }
+                for trial in self.trials
+            ],
+        }
+
+    def _unit(self, name: str) -> str:
+        return next((trial.rows[name].unit for trial in self.trials if name in trial.rows), "")
+
+
+def read(run: Run) -> SearchView:
+    """A search from its folder; a line torn by a crash is passed over."""
+    told = json.loads(run.read("search.json") or "{}")
+    trials = [trial for line in (run.read(TRIALS) or "").splitlines() if (trial := _trial(line))]
+    return SearchView(
+        run.path.resolve().name,
+        told,
+        trials,
+        run.read("recipe.toml") or "",
+        run.read("space.toml") or "",
+        json.loads(run.read("environment.json") or "{}"),
+    )
+
+
+def _trial(line: str) -> Trial | None:
+    try:
+        data = json.loads(line)
+    except ValueError:
+        return None
+    violated = any(value > 0 for value in data.get("violations", {}).values())
+    return Trial(
+        data.get("number", 0),
+        data.get("id", ""),
+        data.get("state", ""),
+        data.get("point", {}),
+        tuple(data.get("losses", ())),
+        {name: Measurement(**row) for name, row in data.get("rows", {}).items()},
+        data.get("state") == "complete" and not violated,
+        data.get("began", 0.0),
+        data.get("seconds", 0.0),
+        data.get("worker", ""),
+        data.get("same_as"),
+        data.get("error", ""),
+    )
+
+
+def _explained(trials: Sequence[Trial], name: str, place: int) -> float:
+    groups: dict[Any, list[float]] = defaultdict(list)
+    for trial in trials:
+        if name in trial.point:
+            groups[trial.point[name]].append(trial.losses[place])
+    values = [value for group in groups.values() for value in group]
+    if len(groups) < 2 or len(values) <= len(groups):
+        return 0.0
+    mean = sum(values) / len(values)
+    whole = sum((value - mean) ** 2 for value in values)
+    between = sum(len(group) * (sum(group) / len(group) - mean) ** 2 for group in groups.values())
+    return between / whole if whole > 0 else 0.0
+
+
+def _decision(name: str, trials: Sequence[Trial]) -> dict[str, Any]:
+    """A decision with the answers it was given, in their natural order, and the module it is about."""
+    answers = {json.dumps(trial.point[name]): trial.point[name] for trial in trials if name in trial.point}
+    matched = re.fullmatch(r"(.*)\[(.+)\]", name)
+    return {
+        "name": name,
+        "path": matched[2] if matched else "",
+        "answers": sorted(answers.values(), key=lambda answer: (_size(answer), str(answer))),
+    }
+
+
+def _size(answer: Any) -> float:
+    """How large an answer is: of a number itself, of a text the first number in it ("int4" is 4)."""
+    if isinstance(answer, int | float):
+        return float(answer)
+    found = re.search(r"\d+(\.\d+)?", str(answer))
+    return float(found[0]) if found else 0.0
