@@ -2,9 +2,10 @@
 const D = JSON.parse(document.getElementById("data").textContent);
 const byNumber = new Map(D.trials.map((trial) => [trial.n, trial]));
 const done = D.trials.filter((trial) => trial.state === "complete");
-const state = { selected: (D.trials.find((trial) => trial.front) ?? done[0])?.n ?? null, x: D.objectives.length > 1 ? 1 : -1, y: 0, share: 0.25 };
-const FIGURES = { pareto, map, history: progress, importances, coordinates, workers };
 const loss = (trial, i) => D.objectives[i].sign * trial.values[i];
+const first = (trials) => trials.reduce((a, b) => (a && loss(a, 0) <= loss(b, 0) ? a : b), null);
+const state = { selected: (first(done.filter((trial) => trial.front)) ?? done[0])?.n ?? null, x: D.objectives.length > 1 ? 1 : -1, y: 0, share: 0.25 };
+const FIGURES = { pareto, map, history: progress, importances, coordinates, workers };
 
 function draw(names = Object.keys(FIGURES)) {
   const t = theme();
@@ -93,15 +94,15 @@ function progress(t) {
   }
   const x = ended.map((_, i) => i + 1);
   const data = [{ type: "scatter", mode: "lines", x, y: best, line: { color: t.accent, width: 2, shape: "hv" }, name: "best", hoverinfo: "x+y" }];
-  const annotations = [{ x: x.at(-1), y: best.at(-1), text: "best so far", xanchor: "right", yanchor: "bottom", showarrow: false, font: { color: t.accent } }];
+  const annotations = [{ x: x.at(-1), y: best.at(-1), text: "best so far", xanchor: "right", yanchor: "bottom", yshift: 2, showarrow: false, font: { color: t.accent } }];
   const more = {};
   if (D.objectives.length === 2) {
     const volume = covered(ended);
     data.push({ type: "scatter", mode: "lines", x, y: volume, yaxis: "y2", line: { color: t.soft, width: 1.4, shape: "hv" }, hoverinfo: "x+y" });
-    more.yaxis2 = axis(t, { overlaying: "y", side: "right", range: [0, 1.05], tickformat: ".0%", showgrid: false });
-    annotations.push({ x: x.at(-1), y: volume.at(-1), yref: "y2", text: "hypervolume", xanchor: "right", yanchor: "bottom", showarrow: false, font: { color: t.soft } });
+    more.yaxis2 = axis(t, { overlaying: "y", side: "right", range: [0, 1.05], tickvals: [0, 0.25, 0.5, 0.75, 1], tickformat: ".0%", showgrid: false });
+    annotations.push({ x: x.at(-1), y: 0.9, yref: "y2", text: "hypervolume", xanchor: "right", yanchor: "top", showarrow: false, font: { color: t.soft } });
   }
-  return { data, layout: layout(t, { height: 300, margin: { l: 64, r: 52, t: 12, b: 44 }, annotations, xaxis: axis(t, { title: { text: "trials that ended", font: { size: 12 } } }), yaxis: axis(t, { title: title(0) }), ...more }) };
+  return { data, layout: layout(t, { height: 300, margin: { l: 64, r: 52, t: 26, b: 44 }, annotations, xaxis: axis(t, { title: { text: "trials that ended", font: { size: 12 } } }), yaxis: axis(t, { title: title(0) }), ...more }) };
 }
 
 // Share of the last front's hypervolume after each trial, up to the worst of what was seen.
@@ -137,14 +138,28 @@ function coordinates(t) {
   const shown = fit.slice(0, Math.max(Math.ceil(fit.length * state.share), 1));
   const varied = D.decisions.filter((decision) => decision.answers.length > 1).slice(0, 12);
   if (!shown.length || !varied.length) return null;
-  const dimensions = varied.map((decision) => ({
-    label: plain(decision.path || decision.name), range: [-0.2, decision.answers.length - 0.8], tickvals: decision.answers.map((_, i) => i), ticktext: decision.answers.map(String),
-    values: shown.map((trial) => decision.answers.indexOf(trial.point[decision.name])),
-  }));
-  const ends = D.objectives.map((o, i) => ({ label: plain(o.label), values: shown.map((trial) => trial.values[i]) }));
+  const columns = [
+    ...varied.map((decision) => ({ label: decision.path || decision.name, ticks: decision.answers.map(String), of: (trial) => decision.answers.indexOf(trial.point[decision.name]) / (decision.answers.length - 1) })),
+    ...D.objectives.map((o, i) => {
+      const values = shown.map((trial) => trial.values[i]);
+      const [low, high] = [Math.min(...values), Math.max(...values)];
+      return { label: o.label, ticks: [low, high].map((value) => Number(value.toPrecision(3))), of: (trial) => (high > low ? (trial.values[i] - low) / (high - low) : 0.5) };
+    }),
+  ];
+  const rank = new Map(shown.map((trial, place) => [trial, place / Math.max(shown.length - 1, 1)]));
+  const spread = (trial) => ((trial.n * 0.618) % 1 - 0.5) * 0.05; // lines on top of each other can be told apart
   return {
-    data: [{ type: "parcoords", dimensions: [...dimensions, ...ends], line: { color: shown.map((trial) => trial.values[0]), colorscale: stops(D.objectives[0].sign < 0 ? t.seq : [...t.seq].reverse()) }, labelangle: -18, labelfont: { size: 11, color: t.soft }, tickfont: { size: 10, color: t.soft }, rangefont: { size: 1, color: "rgba(0,0,0,0)" } }],
-    layout: layout(t, { height: 380, margin: { l: 50, r: 40, t: 84, b: 20 } }),
+    data: shown.slice(0, 120).reverse().map((trial) => ({
+      type: "scatter", mode: "lines", x: columns.map((_, i) => i), y: columns.map((column) => { const at = column.of(trial); return at < 0 ? null : at + spread(trial); }),
+      line: { color: trial.n === state.selected ? t.ink : shade(t.seq, 1 - 0.8 * rank.get(trial)), width: trial.n === state.selected ? 2.4 : 1.2 }, opacity: 0.8,
+      hovertext: named(trial), hoverinfo: "text", connectgaps: true, customdata: columns.map(() => trial.n),
+    })),
+    layout: layout(t, {
+      height: 340, margin: { l: 30, r: 40, t: 12, b: 84 }, hovermode: "closest",
+      xaxis: axis(t, { tickvals: columns.map((_, i) => i), ticktext: columns.map((column) => plain(column.label)), tickangle: columns.length > 8 ? -40 : 0 }),
+      yaxis: axis(t, { range: [-0.08, 1.08], showticklabels: false, showgrid: false }),
+      annotations: columns.flatMap((column, i) => column.ticks.map((text, k) => ({ x: i, y: k / Math.max(column.ticks.length - 1, 1), text: plain(text), showarrow: false, xanchor: "left", xshift: 3, font: { size: 10, color: t.soft }, bgcolor: t.paper, borderpad: 0 }))),
+    }),
   };
 }
 
@@ -179,11 +194,11 @@ function describe() {
 
 function select(number) {
   state.selected = number;
-  draw(["pareto", "map"]);
+  draw(["pareto", "map", "coordinates"]);
 }
 
 function listen() {
-  document.getElementById("pareto").on("plotly_click", (event) => select(event.points[0].customdata));
+  for (const name of ["pareto", "coordinates"]) document.getElementById(name).on("plotly_click", (event) => select(event.points[0].customdata));
   for (const row of document.querySelectorAll("tr[data-trial]")) {
     row.addEventListener("click", () => select(Number(row.dataset.trial)));
     row.addEventListener("keydown", (event) => event.key === "Enter" && select(Number(row.dataset.trial)));
