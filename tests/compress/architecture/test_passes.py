@@ -188,6 +188,13 @@ def test_a_module_goes_as_a_whole_and_can_train_afterwards():
     assert Replace("conv3x3", "path('layer2.0.0')")(small)(example("resnet")).shape == (2, 10)
 
 
+def test_a_norm_that_is_replaced_counts_its_batches_anew():
+    small = Replace("conv3x3-bn-relu", "path('layer2.*')", "modules")(graph("resnet"))
+    again = Replace("conv1x1-bn-relu", "path('layer2.1')", "modules")(small)
+    assert int(again.tensors["layer2.1.1.num_batches_tracked"]) == 0
+    assert again.module().train()(example("resnet", 4)).shape == (4, 10)
+
+
 def test_prefixes_are_shared():
     """Slimmable networks: the weights of the narrower are the beginning of the wider's (arXiv 1812.08928)."""
     wide, narrow = Width(0.5)(graph("mlp")), Width(0.25)(graph("mlp"))

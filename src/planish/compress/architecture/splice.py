@@ -83,15 +83,19 @@ def put(edit: Editor, old: Node, new: Node, gone: set[fx.Node]) -> None:
 
 def _free(edit: Editor, gone: set[fx.Node]) -> None:
     """Let the names go of what goes, so that what comes can have them."""
-    table = edit.graph.tensors
-    for node in gone:
-        if node.op == "get_attr" and not str(node.target).endswith("__gone"):
+    table, counters = edit.graph.tensors, {node.meta[COUNTER] for node in gone if COUNTER in node.meta}
+    for node in list(edit.graph.fx.nodes):
+        if node.op != "get_attr":
+            continue
+        if str(node.target) in counters and not node.users:
+            edit.erase(Node(edit.graph, node))
+        elif node in gone and not str(node.target).endswith("__gone"):
             name = f"{node.target}__gone"
             table[name] = table.pop(str(node.target))
             node.target = name
             node._rename(f"{node.name}__gone")
-        if COUNTER in node.meta:
-            table.pop(node.meta[COUNTER], None)
+    for name in counters:
+        table.pop(name, None)
 
 
 def _names(edit: Editor, region: Region, tensors: Mapping[str, Tensor]) -> dict[str, str]:
