@@ -100,7 +100,7 @@ def child(parent: Points, history: History, domain: Domain, rng: np.random.Gener
     """
     point = parent
     for step in range(len(domain)):
-        near = domain.neighbors(point)
+        near = history.canonical(domain.neighbors(point))
         if not len(near):
             break
         if step + 1 >= changes:

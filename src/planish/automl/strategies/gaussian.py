@@ -212,32 +212,44 @@ def posterior_mode(apart: Points, targets: Points) -> tuple[Points, float, float
         apart: Distances `(decisions, trials, trials)`.
         targets: `(trials,)`.
     """
-    count, rows = len(apart), len(targets)
-    flat, sums = apart.reshape(count, -1), np.exp(-apart).reshape(count, -1)
+    count = len(apart)
     center = np.r_[np.full(count, WEIGHT), SUM, NOISE]
     width = np.r_[np.full(count, SPREAD), TILT, FUZZ]
+    flat = apart.reshape(count, -1)
+    sums = np.exp(-flat)
 
     def loss(theta: Points) -> tuple[float, Points]:
-        weights, share, noise = np.exp(theta[:count]), expit(theta[count]), np.exp(theta[count + 1])
-        product = np.exp(-(weights @ flat))
-        part = weights / weights.sum()
-        total = part @ sums
-        kernel = ((1 - share) * product + share * total).reshape(rows, rows)
-        lower = cholesky(kernel + noise * np.eye(rows))
-        inverse = cho_solve((lower, True), np.eye(rows))
-        solution = inverse @ targets
-        energy = targets @ solution + SCALE
-        value = 0.5 * (rows + SHAPE) * np.log(energy) + np.log(np.diag(lower)).sum()
-        slope = np.outer(solution, solution) * ((rows + SHAPE) / energy) - inverse
-        flow = slope.ravel()
-        down = np.empty_like(theta)
-        own = sums @ flow
-        down[:count] = (1 - share) * weights * (flat @ (flow * product)) - share * part * (own - part @ own)
-        down[count] = share * (1 - share) * (flow @ product - part @ own)
-        down[count + 1] = -noise * np.trace(slope)
+        value, slope = unlikelihood(theta, flat, sums, targets)
         off = (theta - center) / width
-        return value + 0.5 * off @ off, 0.5 * down + off / width
+        return value + 0.5 * off @ off, slope + off / width
 
     bounds = np.stack([center - 4 * width, center + 4 * width], 1)
     found = minimize(loss, center, jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": ITERATIONS}).x
     return np.exp(found[:count]), float(expit(found[count])), float(np.exp(found[count + 1]))
+
+
+def unlikelihood(theta: Points, flat: Points, sums: Points, targets: Points) -> tuple[float, Points]:
+    """Minus the log of the marginal likelihood, up to a constant, and its gradient.
+
+    Args:
+        theta: log w, logit a, log noise: `(decisions + 2,)`.
+        flat: Distances `(decisions, trials * trials)`.
+        sums: exp(-distances).
+        targets: `(trials,)`.
+    """
+    count, rows = len(flat), len(targets)
+    weights, share, noise = np.exp(theta[:count]), expit(theta[count]), np.exp(theta[count + 1])
+    product, part = np.exp(-(weights @ flat)), weights / weights.sum()
+    kernel = ((1 - share) * product + share * (part @ sums)).reshape(rows, rows)
+    lower = cholesky(kernel + noise * np.eye(rows))
+    inverse = cho_solve((lower, True), np.eye(rows))
+    solution = inverse @ targets
+    energy = targets @ solution + SCALE
+    value = 0.5 * (rows + SHAPE) * np.log(energy) + np.log(np.diag(lower)).sum()
+    flow = np.outer(solution, solution) * ((rows + SHAPE) / energy) - inverse  # -2 by the kernel
+    own = sums @ flow.ravel()
+    slope = np.empty_like(theta)
+    slope[:count] = (1 - share) * weights * (flat @ (flow.ravel() * product)) - share * part * (own - part @ own)
+    slope[count] = share * (1 - share) * (flow.ravel() @ product - part @ own)
+    slope[count + 1] = -noise * np.trace(flow)
+    return float(value), 0.5 * slope

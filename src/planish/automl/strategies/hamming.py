@@ -127,7 +127,7 @@ def climb(function: Acquisition, history: History, domain: Domain, rng: np.rando
     pool = np.concatenate([domain.draw(rng, DRAWN), domain.uniform, *(domain.neighbors(parent) for parent in parents)])
     top, values = np.empty((0, len(domain))), np.empty(0)
     for _ in range(ROUNDS):
-        pool = distinct(np.r_[top, pool])[len(top) :]
+        pool = distinct(np.r_[top, history.canonical(pool)])[len(top) :]
         fresh = pool[~history.seen(pool)]
         merged, merits = np.r_[top, fresh], np.r_[values, function(fresh) if len(fresh) else []]
         if not len(merged):

@@ -84,6 +84,32 @@ class History:
         return keys(self.points[~lacking]), distinct(self.points[lacking])
 
     @cached_property
+    def conditions(self) -> list[tuple[int, int, Points]]:
+        """What the trials say of conditions: a decision, the one it hangs on, and the codes of that which switch it off.
+
+        A decision hangs on the first other one whose codes in the trials that asked for it are never those in the
+        trials that did not. A code that no trial had is taken to leave it on.
+        """
+        codes = np.where(np.isnan(self.points), -1, self.points)
+        found = []
+        for child in np.flatnonzero((codes < 0).any(0)):
+            off = codes[:, child] < 0
+            for parent in range(codes.shape[1]):
+                stops = np.unique(codes[off, parent])
+                if parent != child and not np.isin(codes[~off, parent], stops).any() and len(stops) < len(codes):
+                    found.append((int(child), parent, stops))
+                    break
+        return found
+
+    def canonical(self, points: Points) -> Points:
+        """Points `(rows, decisions)` with NaN for each decision that `conditions` switch off."""
+        points = points.copy()
+        for _ in self.conditions:  # what hangs on a decision that is off is off, too
+            for child, parent, stops in self.conditions:
+                points[np.isin(np.where(np.isnan(points[:, parent]), -1, points[:, parent]), stops), child] = np.nan
+        return points
+
+    @cached_property
     def ranks(self) -> NDArray[np.int_]:
         """How good each trial that has losses is, `(known trials,)`: 0 is the best.
 

@@ -44,7 +44,7 @@ class Local(Proposer):
         if len(history) < len(design):
             return design[len(history)]
         for place in np.argsort(history.ranks):
-            near = domain.neighbors(history.finished.points[place])
+            near = history.canonical(domain.neighbors(history.finished.points[place]))
             fresh = near[~history.seen(near)]
             if len(fresh):
                 return rng.choice(fresh)

@@ -14,12 +14,12 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeAlias
 
 import numpy as np
 from optuna.distributions import BaseDistribution
 from optuna.samplers import BaseSampler
-from optuna.study import Study
+from optuna.study import Study, StudyDirection
 from optuna.trial import FrozenTrial, TrialState
 from typing_extensions import override
 
@@ -27,6 +27,7 @@ from planish.automl.strategies.domain import Axis, Domain, Points
 from planish.automl.strategies.history import History, losses
 
 PROPOSAL = "planish:proposal"  # of a trial's system attributes: what it will ask for, and by whom
+Row: TypeAlias = tuple[Points, list[float], float, str]
 log = logging.getLogger(__name__)
 
 
@@ -45,11 +46,11 @@ class Proposer(BaseSampler):
     def __init__(self, seed: int = 0, space: Mapping[str, BaseDistribution] | None = None) -> None:
         self.seed = seed
         self.space = space
-        self._encoded: dict[tuple[Domain, int], Points] = {}
+        self._read: dict[Domain, dict[Any, Row]] = {}  # of finished trials, which do not change
 
     @abstractmethod
     def propose(self, history: History, domain: Domain, rng: np.random.Generator) -> Points:
-        """The next point, `(decisions,)`; if it is a past one, one near it is taken.
+        """The next point, `(decisions,)`; NaN is filled in, and if it is a past one, one near it is taken.
 
         Must depend on nothing but its arguments and the options of the strategy.
         """
@@ -79,6 +80,7 @@ class Proposer(BaseSampler):
         history = self._history(study, past, domain, trial.number)
         rng = np.random.default_rng([self.seed, trial.number])
         point, by = self.proposal(history, domain, rng)
+        point = np.where(np.isnan(point), domain.draw(rng, 1)[0], point)  # what conditions may switch on after all
         if history.seen(point[None])[0]:
             found = unseen(point, history, domain, rng)
             if found is None:
@@ -109,20 +111,19 @@ class Proposer(BaseSampler):
             self._stop(study, "every point of the space has been tried")
 
     def _history(self, study: Study, trials: Sequence[FrozenTrial], domain: Domain, number: int) -> History:
-        points = np.empty((len(trials), len(domain)))
-        by = []
-        for row, trial in enumerate(trials):
-            note = json.loads(trial.system_attrs.get(PROPOSAL, "{}"))
-            by.append(note.get("by", ""))
-            if not trial.state.is_finished():
-                points[row] = domain.encode({**note.get("point", {}), **trial.params})
-                continue
-            key = domain, trial._trial_id
-            if key not in self._encoded:
-                self._encoded[key] = domain.encode(trial.params)
-            points[row] = self._encoded[key]
-        values = np.array([losses(trial, study.directions) for trial in trials]).reshape(-1, len(study.directions))
-        violation = np.array([sum(max(0.0, c) for c in trial.constraints.values()) for trial in trials])
+        kept = self._read.setdefault(domain, {})
+        rows = []
+        for trial in trials:
+            key = trial._trial_id, trial.datetime_start
+            row = kept.get(key)
+            if row is None:
+                row = read(trial, domain, study.directions, ends=trial.number == number)
+                if trial.state.is_finished():
+                    kept[key] = row
+            rows.append(row)
+        points = np.array([row[0] for row in rows]).reshape(len(rows), len(domain))
+        values = np.array([row[1] for row in rows]).reshape(len(rows), len(study.directions))
+        violation, by = np.array([row[2] for row in rows]), [row[3] for row in rows]
         running = np.array([not trial.state.is_finished() for trial in trials], bool)
         asked = ~np.isnan(points).all(1)  # others are of another space, or still ask for nothing
         return History(points, values, violation, running, by, number).only(asked)
@@ -131,6 +132,22 @@ class Proposer(BaseSampler):
         log.warning(why)
         with contextlib.suppress(RuntimeError):  # `ask` and `tell`: the loop is the caller's
             study.stop()
+
+
+def read(trial: FrozenTrial, domain: Domain, directions: Sequence[StudyDirection], ends: bool) -> Row:
+    """A trial's codes, losses, violation, and who proposed it.
+
+    Args:
+        trial: It counts with all that it will ask for if it runs.
+        domain: The decisions.
+        directions: Of the objectives.
+        ends: Whether it has asked for all already, though it is not marked as finished.
+    """
+    note = json.loads(trial.system_attrs.get(PROPOSAL, "{}"))
+    waits = not trial.state.is_finished() and not ends
+    point = domain.encode({**note.get("point", {}), **trial.params} if waits else trial.params)
+    violation = sum(max(0.0, excess) for excess in trial.constraints.values())
+    return point, losses(trial, directions), violation, note.get("by", "")
 
 
 @lru_cache(maxsize=8)
