@@ -199,10 +199,10 @@ def cholesky(kernel: Points) -> Points:
     """The lower factor, with as much added to the diagonal as it takes."""
     for jitter in (0.0, 1e-6, 1e-4, 1e-2):
         try:
-            return np.linalg.cholesky(kernel + jitter * np.eye(len(kernel)))
+            return np.asarray(np.linalg.cholesky(kernel + jitter * np.eye(len(kernel))), float)
         except np.linalg.LinAlgError:
             continue
-    return np.linalg.cholesky(kernel + np.diag(np.abs(kernel).sum(1)))  # diagonally dominant: has one
+    return np.asarray(np.linalg.cholesky(kernel + np.diag(np.abs(kernel).sum(1))), float)  # dominant
 
 
 def posterior_mode(apart: Points, targets: Points) -> tuple[Points, float, float]:

@@ -85,7 +85,7 @@ class History:
 
     @cached_property
     def conditions(self) -> list[tuple[int, int, Points]]:
-        """What the trials say of conditions: a decision, the one it hangs on, and the codes of that which switch it off.
+        """What the trials say of conditions: a decision, the one it hangs on, and the codes of it that switch it off.
 
         A decision hangs on the first other one whose codes in the trials that asked for it are never those in the
         trials that did not. A code that no trial had is taken to leave it on.
