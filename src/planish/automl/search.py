@@ -12,6 +12,7 @@ from __future__ import annotations
 import json
 import multiprocessing
 import os
+import pickle
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
@@ -27,7 +28,7 @@ from planish.automl.objective import BUILT, Judge, Made, Subject, constraint, ob
 from planish.automl.pareto import hypervolume
 from planish.automl.shared import Shared
 from planish.automl.space import Space
-from planish.automl.storage import open_storage
+from planish.automl.storage import opened
 from planish.automl.study import Budget, Interrupted, Search, Worker
 from planish.automl.tried import Tried, best_first, nearest, plain_row, tried
 from planish.errors import OptionError, PlanishError
@@ -173,11 +174,11 @@ def search(
         StorageError: The storage is locked, gone, or of another search.
         EngineError: Each of the first trials failed.
     """
-    made = make(
-        recipe, graph, task, model, maximize, minimize, subject_to, strategy, target, calibration, training, validation,
-        seed, options,
+    again = partial(
+        make, recipe, graph, task, model, maximize, minimize, subject_to, strategy, target, calibration, training,
+        validation, seed, options,
     )  # fmt: skip
-    return run_search(made, Budget.parse(budget), workers, run, storage, watch)
+    return run_search(again(), Budget.parse(budget), workers, run, storage, watch, again)
 
 
 def make(
@@ -235,7 +236,7 @@ def run_search(
         run: Folder.
         storage: URL of a database; by default a file in the folder.
         watch: Told all trials so far after each one.
-        again: Makes the search in another process; by default `made` itself is sent there.
+        again: Makes the search in another process; needed for more than one worker.
 
     Raises:
         OptionError: Several processes have nowhere to meet, or the search cannot be sent to them.
@@ -245,28 +246,28 @@ def run_search(
     if workers > 1 and url is None:
         raise OptionError(f"{workers} workers need a place to meet", "workers", "run='runs/a'")
     made = replace(made, storage=url)
-    kept = open_storage(url)
-    study = made.study(kept)
-    began = time.monotonic()
+    with opened(url) as kept:
+        study = made.study(kept)
+        began = time.monotonic()
 
-    def told(_: Tried | None = None) -> None:
-        if watch:
-            watch(made, _trials(study, made))
+        def told(_: Tried | None = None) -> None:
+            if watch:
+                watch(made, _trials(study, made))
 
-    helpers = _helpers(again or partial(_same, made), replace(budget), url, workers - 1)
-    try:
-        Worker(made, study, kept).work(budget, told, adopt=True)
-    except (KeyboardInterrupt, Interrupted):
-        for process in helpers:
-            process.terminate()
-    finally:
-        for process in helpers:
-            while process.is_alive():
-                process.join(0.5)
-                told()
-        found = Found(made, _trials(study, made))
-        if folder:
-            write(folder, found, time.monotonic() - began)
+        helpers = _helpers(again, budget, url, workers - 1)
+        try:
+            Worker(made, study, kept).work(budget, told, adopt=True)
+        except (KeyboardInterrupt, Interrupted):
+            for process in helpers:
+                process.terminate()
+        finally:
+            for process in helpers:
+                while process.is_alive():
+                    process.join(0.5)
+                    told()
+            found = Found(made, _trials(study, made))
+            if folder:
+                write(folder, found, time.monotonic() - began)
     return found
 
 
@@ -290,32 +291,25 @@ def write(folder: Run, found: Found, seconds: float) -> None:
 def join(make: Callable[[], Search], budget: Budget, url: str, watch: Callable[[Tried], None] | None = None) -> None:
     """Do trials of a search that is under way elsewhere, in this process."""
     made = replace(make(), storage=url)
-    kept = open_storage(url)
-    try:
+    with opened(url) as kept, suppress(KeyboardInterrupt, Interrupted):
         Worker(made, made.study(kept), kept).work(budget, watch)
-    except (KeyboardInterrupt, Interrupted):
-        return
 
 
 def _helpers(
-    make: Callable[[], Search], budget: Budget, url: str | None, count: int
+    make: Callable[[], Search] | None, budget: Budget, url: str | None, count: int
 ) -> list[multiprocessing.process.BaseProcess]:
     context = multiprocessing.get_context("spawn")  # a fork of a process that ran torch can hang
     processes = [context.Process(target=join, args=(make, budget, url), daemon=True) for _ in range(count)]
     for process in processes:
         try:
             process.start()
-        except (AttributeError, TypeError, OSError) as error:
+        except (AttributeError, TypeError, OSError, RuntimeError, pickle.PicklingError) as error:
             raise OptionError(
                 f"the search cannot be sent to another process: {error}",
                 "workers",
                 "functions of a module, or workers=1",
             ) from error
     return processes
-
-
-def _same(made: Search) -> Search:
-    return made
 
 
 def _trials(study: optuna.Study, made: Search) -> tuple[Tried, ...]:

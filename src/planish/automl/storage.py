@@ -30,14 +30,14 @@ HEARTBEAT, GRACE = 10, 30
 PATIENCE = 60
 """Seconds to wait for a locked file."""
 RETRIES = 2
-WORKER = "worker"
+WORKER, RELEASED = "worker", "released"
 
 
 class StorageError(UserError):
     """The storage of a search is locked, gone, or of another search."""
 
 
-def open_storage(url: str | None, heartbeat: int = HEARTBEAT, grace: int = GRACE) -> BaseStorage:
+def open_storage(url: str | None) -> BaseStorage:
     """The storage at a URL (`sqlite:///search.db`, `postgresql://…`, `mysql://…`); None is in memory.
 
     Raises:
@@ -54,10 +54,26 @@ def open_storage(url: str | None, heartbeat: int = HEARTBEAT, grace: int = GRACE
         return RDBStorage(
             url,
             engine_kwargs={"connect_args": {"timeout": PATIENCE}} if is_file else {"pool_pre_ping": True},
-            heartbeat_interval=heartbeat,
-            grace_period=grace,
+            heartbeat_interval=HEARTBEAT,
+            grace_period=GRACE,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
         )
+
+
+@contextmanager
+def opened(url: str | None) -> Iterator[BaseStorage]:
+    """The storage at a URL, closed in the end.
+
+    Raises:
+        StorageError, MissingExtra: As `open_storage`.
+    """
+    kept = open_storage(url)
+    try:
+        yield kept
+    finally:
+        if isinstance(kept, RDBStorage):
+            kept.remove_session()
+            kept.engine.dispose()
 
 
 @contextmanager
@@ -90,12 +106,14 @@ def worker_name() -> str:
 
 
 def orphans(study: optuna.Study) -> list[Trial]:
-    """Trials under way whose process on this machine is gone, to be gone on with."""
+    """Trials that were interrupted, or whose process on this machine is gone, to be gone on with."""
     running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
     return [Trial(study, trial._trial_id) for trial in running if _is_orphan(trial)]
 
 
 def _is_orphan(trial: FrozenTrial) -> bool:
+    if trial.user_attrs.get(WORKER) == RELEASED:
+        return True
     host, _, process = str(trial.user_attrs.get(WORKER, "")).partition(":")
     number, _, began = process.partition(":")
     if host != socket.gethostname() or not number.isdigit():

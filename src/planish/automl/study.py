@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import random
+import re
 import time
 import traceback
 import warnings
@@ -23,7 +24,7 @@ from planish.automl.decision import Decision
 from planish.automl.filling import Filled
 from planish.automl.objective import Constraint, Made, Objective, Subject, check_together
 from planish.automl.space import Space
-from planish.automl.storage import WORKER, StorageError, beating, orphans, speaking, worker_name
+from planish.automl.storage import RELEASED, WORKER, StorageError, beating, orphans, speaking, worker_name
 from planish.automl.strategies import sampler
 from planish.automl.tried import ATTRIBUTE, Tried, plain_row, tried
 from planish.errors import EngineError, OptionError
@@ -33,6 +34,13 @@ from planish.record import Measurement
 NAME = "planish"
 FAILURES = 10
 """So many trials that fail from the beginning end a search."""
+TIMES = {
+    **dict.fromkeys(("", "trial", "trials"), 0),
+    **dict.fromkeys(("s", "sec", "seconds"), 1),
+    **dict.fromkeys(("m", "min", "minutes"), 60),
+    **dict.fromkeys(("h", "hour", "hours"), 3600),
+}
+"""Seconds of a unit; 0 counts trials."""
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -61,24 +69,10 @@ class Budget:
             return cls(trials=text)
         found: dict[str, float] = {}
         for part in text.split(","):
-            number = part.strip().rstrip("abcdefghijklmnopqrstuvwxyz ")
-            unit = part.strip()[len(number) :].strip().removesuffix("s") or "trial"
-            factor = {
-                "trial": 1,
-                "": 1,
-                "sec": 1,
-                "second": 1,
-                "min": 60,
-                "m": 60,
-                "minute": 60,
-                "h": 3600,
-                "hour": 3600,
-            }
-            kind = "trials" if unit == "trial" else "seconds"
-            try:
-                found[kind] = float(number) * (1 if part.strip().endswith("s") and unit == "" else factor[unit])
-            except (ValueError, KeyError) as error:
-                raise OptionError(f"cannot read the budget {text!r}", "budget", "'20min' or '200 trials'") from error
+            matched = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([a-z]*)\s*", part)
+            if matched is None or matched[2] not in TIMES:
+                raise OptionError(f"cannot read the budget {text!r}", "budget", "'20min' or '200 trials'")
+            found["trials" if TIMES[matched[2]] == 0 else "seconds"] = float(matched[1]) * (TIMES[matched[2]] or 1)
         if any(value <= 0 for value in found.values()):
             raise OptionError("a budget is more than nothing", "budget", "'20min' or '200 trials'")
         trials = found.get("trials")
@@ -256,6 +250,7 @@ class Worker:
             return self._values(trial, kept)
         except KeyboardInterrupt as error:
             kept.clear()
+            trial.set_user_attr(WORKER, RELEASED)
             raise Interrupted from error
         except optuna.TrialPruned:
             raise

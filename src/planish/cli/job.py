@@ -111,7 +111,7 @@ def compress(
         console.print(escape(planned), whole=True)
     else:
         _tell(job)
-        _finish(job.run)
+        finish(job.run)
 
 
 def build(
@@ -141,7 +141,7 @@ def build(
         record = Run(folder)
         job = flow.build(record, source, built, progress)
     _tell(job)
-    _finish(record)
+    finish(record)
 
 
 def bench(
@@ -161,7 +161,7 @@ def bench(
         from planish import flow
 
         record = flow.bench(run, progress, batch)
-    _finish(record)
+    finish(record)
 
 
 def report(
@@ -194,7 +194,8 @@ def _tell(job: Job) -> None:
         console.print(note, style="yellow", markup=False)
 
 
-def _finish(run: Run) -> None:
+def finish(run: Run) -> None:
+    """Write the page of a run, and say what was found."""
     _write_page(run)
     _say(run)
 

@@ -203,29 +203,12 @@ def _front(objectives: Sequence[Any], front: Sequence[Tried]) -> Any:
 
 
 def _tell(found: Found, folder: Path) -> None:
-    failed = [trial for trial in found.trials if trial.state == "failed"]
-    ended = [trial for trial in found.trials if trial.state in ("complete", "stopped", "failed")]
-    if not found.front:
-        _ = found.best  # says what came nearest
-    same = sum(trial.same_as is not None for trial in ended)
-    console.print(
-        f"[bold]{len(found.front)}[/] on the front of {len(ended)} trials"
-        + (f", {same} seen before" if same else "")
-        + (f", [red]{len(failed)} failed[/]" if failed else "")
-    )
-    console.print(_front(found.search.objectives, found.front[:FRONT]))
-    if len(found.front) > FRONT:
-        console.print(f"and {len(found.front) - FRONT} more", style="dim")
+    from planish.cli.job import finish
+
+    failed = [trial for trial in found.trials if trial.state == "failed" and trial.error]
     if failed:
-        last = (failed[-1].error.strip().splitlines() or ["its worker ended"])[-1]
-        console.print(f"trial {failed[-1].number} failed: {escape(last)}", style="yellow", markup=False)
-    _page(folder)
-    request = found.front[0]
-    suggest(f"planish compress MODEL --recipe {folder / 'front' / (request.id + '.toml')}")
-
-
-def _page(folder: Path) -> None:
-    from planish.cli.job import _write_page
-
-    _write_page(Run(folder))
-    console.print(f"page {folder / 'report.html'}", style="dim")
+        last = failed[-1].error.strip().splitlines()[-1]
+        console.print(f"{len(failed)} failed; trial {failed[-1].number}: {last}", style="yellow", markup=False)
+    finish(Run(folder))
+    _ = found.best  # says what came nearest where nothing holds all constraints
+    suggest(f"planish compress MODEL --recipe {folder / 'front' / (found.front[0].id + '.toml')}")

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from planish.automl.search import Found, join, make, run_search
-from planish.automl.storage import StorageError, open_storage, speaking
+from planish.automl.storage import StorageError, opened, speaking
 from planish.automl.study import Budget, Search
 from planish.automl.tried import Tried
 from planish.errors import OptionError, UntrustedFile
@@ -133,9 +133,10 @@ def search(
     """
     made = request.make(target)
     url = storage or f"sqlite:///{run.path / 'search.db'}"
-    study = replace(made, storage=url).study(open_storage(url))
-    if REQUEST not in study.user_attrs:
-        study.set_user_attr(REQUEST, {**asdict(request), "budget": budget})
+    with opened(url) as kept:
+        study = replace(made, storage=url).study(kept)
+        if REQUEST not in study.user_attrs:
+            study.set_user_attr(REQUEST, {**asdict(request), "budget": budget})
     return run_search(made, Budget.parse(budget), workers, run.path, url, watch, again=partial(request.make, target))
 
 
@@ -150,8 +151,7 @@ def work(
     """
     import optuna
 
-    kept = open_storage(storage)
-    with speaking(storage):
+    with opened(storage) as kept, speaking(storage):
         try:
             study = optuna.load_study(study_name="planish", storage=kept)
         except KeyError as error:

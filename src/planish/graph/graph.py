@@ -7,9 +7,11 @@ of a model cost a thousand lists of nodes and no weight.
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal, overload
 
 import torch
@@ -218,6 +220,13 @@ class Graph:
         """
         store.save(self, path, whole)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """To another process as the file that `save` writes."""
+        with tempfile.TemporaryDirectory() as folder:
+            path = Path(folder, "graph.planish")
+            self.save(path, whole=True)
+            return _from_bytes, (path.read_bytes(),)
+
     @classmethod
     def load(cls, path: str | os.PathLike[str]) -> Graph:
         """Read what `save` wrote. Nothing in the file is executed.
@@ -237,3 +246,10 @@ class Graph:
     def __repr__(self) -> str:
         parameters = sum(self.tensors[name].numel() for name in self.parameter_names)
         return f"<Graph: {len(self.nodes)} operations, {parameters:,} parameters>"
+
+
+def _from_bytes(content: bytes) -> Graph:
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "graph.planish")
+        path.write_bytes(content)
+        return Graph.load(path)

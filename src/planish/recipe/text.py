@@ -152,7 +152,7 @@ class Reader:
     def _made(self, kind: Any, options: Mapping[str, Any], where: str) -> Any:
         fields = {name: self._value(value, f"{where}, {name}") for name, value in options.items()}
         if any(True for _ in _all_holes(fields)):
-            return Template(kind, fields, lambda **filled: config.decode(kind, filled, where))
+            return Template(kind, fields, partial(_decoded, kind, where))
         return config.decode(kind, options, where)
 
     def _value(self, value: Any, where: str) -> Any:
@@ -192,6 +192,10 @@ class Reader:
             known = ", ".join(self.named) or "none"
             raise OptionError(f"no hole before has the name {table['hole']!r}", where, f"known: {known}")
         return self.named[table["hole"]].among(*table["is"])
+
+
+def _decoded(kind: Any, place: str, /, **fields: Any) -> Any:
+    return config.decode(kind, fields, place)
 
 
 def _is_hole(table: Mapping[str, Any]) -> bool:

@@ -7,6 +7,7 @@ from rich.table import Table
 from rich.text import Text
 
 from planish.record import Run
+from planish.report import search
 from planish.report.hardware import Hardware
 from planish.report.numbers import NONE, quantity
 from planish.report.rows import Row
@@ -14,11 +15,13 @@ from planish.report.verdict import Tone, Verdict
 from planish.report.view import Metric, View, read
 
 _STYLES: dict[Tone, str] = {"better": "bold cyan", "same": "", "worse": "bold yellow", "missing": "dim"}
-_METRICS = 3
+_METRICS, _FRONT = 3, 8
 
 
 def summary(run: Run) -> RenderableType:
     """What a run found, as a rich renderable of about ten lines; what was not measured shows as a dash."""
+    if (run.path / search.TRIALS).is_file():
+        return _search(search.read(run), run)
     view = read(run)
     page = run.path / "report.html"
     tail: list[RenderableType] = [Text(" · ".join(view.conditions), style="dim")] if view.conditions else []
@@ -28,6 +31,17 @@ def summary(run: Run) -> RenderableType:
         tail.append(Text.assemble(("page ", "dim"), str(page), overflow="fold"))
     shown = _design(view, view.hardware) if view.hardware else _table(view)
     return Group(_sentence(view.verdict), shown, *tail)
+
+
+def _search(view: search.SearchView, run: Run) -> RenderableType:
+    table = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, header_style="dim")
+    for place, heading in enumerate(["point", *view.objectives]):
+        table.add_column(heading, justify="right" if place else "left", overflow="fold")
+    for trial in view.front[:_FRONT]:
+        table.add_row(trial.id, *map(trial.text, view.objectives))
+    page = run.path / "report.html"
+    tail = [Text.assemble(("page ", "dim"), str(page), overflow="fold")] if page.exists() else []
+    return Group(Text(view.sentence, style="bold"), table, *tail)
 
 
 def _sentence(verdict: Verdict) -> Text:
