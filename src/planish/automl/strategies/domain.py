@@ -7,6 +7,7 @@ grid, where it stands between its lowest and highest value, from 0 to 1. NaN is 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -181,7 +182,7 @@ class Domain:
 
         As many as the largest number of options, of which `FEW` count; numbers without a grid are stratified.
         """
-        rows = self._most
+        rows = min(FEW, max(axis.count or FEW for axis in self.axes))
         columns = []
         for axis in self.axes:
             strata = rng.permutation(rows)
@@ -194,20 +195,15 @@ class Domain:
         return np.stack(columns, 1)
 
     @cached_property
-    def _most(self) -> int:
-        return min(FEW, max(axis.count or FEW for axis in self.axes))
-
-    @cached_property
     def uniform(self) -> Points:
         """Points with the same choice everywhere, `(options, decisions)`.
 
         Decisions with equal domains move together; those of different domains by their relative rank. There are none
         where no two decisions share a domain.
         """
-        groups = {axis.distribution for axis in self.axes if axis.count > 1}
-        if sum(axis.count > 1 for axis in self.axes) == len(groups):
-            return np.empty((0, len(self)))
-        part = np.linspace(0, 1, self._most)[:, None]
+        sizes = Counter(axis.distribution for axis in self.axes if axis.count > 1)
+        rows = max((axis.count for axis in self.axes if sizes[axis.distribution] > 1), default=0)
+        part = np.linspace(0, 1, min(FEW, rows))[:, None]
         span = np.array([axis.count - 1 if axis.count else 0.0 for axis in self.axes])
         even = np.array([axis.count > 0 for axis in self.axes])
         return np.where(even, np.round(part * span), part)
