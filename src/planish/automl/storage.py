@@ -13,6 +13,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import datetime
 from pathlib import Path
 
 from planish.errors import MissingExtra, UserError
@@ -30,6 +31,8 @@ HEARTBEAT, GRACE = 10, 30
 PATIENCE = 60
 """Seconds to wait for a locked file."""
 RETRIES = 2
+UNCLAIMED = 1.0
+"""Seconds within which a worker that lives claims a trial."""
 WORKER, RELEASED = "worker", "released"
 
 
@@ -111,8 +114,29 @@ def orphans(study: optuna.Study) -> list[Trial]:
     return [Trial(study, trial._trial_id) for trial in running if _is_orphan(trial)]
 
 
+def claim(storage: BaseStorage, trial: Trial) -> None:
+    """Say whose a trial is. Its first sign of life comes before: Optuna never gives up a trial that had none."""
+    if isinstance(storage, RDBStorage):
+        storage.record_heartbeat(trial._trial_id)
+    trial.set_user_attr(WORKER, worker_name())
+
+
+def reap(study: optuna.Study) -> None:
+    """End the trials whose worker was gone before it could claim them."""
+    for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+        if WORKER not in trial.user_attrs and _age(trial) > GRACE:
+            with suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):  # somebody else was faster
+                study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _age(trial: FrozenTrial) -> float:
+    return (datetime.now() - trial.datetime_start).total_seconds() if trial.datetime_start else 0.0
+
+
 def _is_orphan(trial: FrozenTrial) -> bool:
-    if trial.user_attrs.get(WORKER) == RELEASED:
+    if WORKER not in trial.user_attrs:
+        return _age(trial) > UNCLAIMED
+    if trial.user_attrs[WORKER] == RELEASED:
         return True
     host, _, process = str(trial.user_attrs.get(WORKER, "")).partition(":")
     number, _, began = process.partition(":")

@@ -24,7 +24,7 @@ from planish.automl.decision import Decision
 from planish.automl.filling import Filled
 from planish.automl.objective import Constraint, Made, Objective, Subject, check_together
 from planish.automl.space import Space
-from planish.automl.storage import RELEASED, WORKER, StorageError, beating, orphans, speaking, worker_name
+from planish.automl.storage import RELEASED, WORKER, StorageError, beating, claim, orphans, reap, speaking
 from planish.automl.strategies import sampler
 from planish.automl.tried import ATTRIBUTE, Tried, plain_row, tried
 from planish.errors import EngineError, OptionError
@@ -186,7 +186,7 @@ class Worker:
     """
 
     def __init__(self, search: Search, study: optuna.Study, storage: BaseStorage) -> None:
-        self.search, self.study, self.storage, self.name = search, study, storage, worker_name()
+        self.search, self.study, self.storage = search, study, storage
         self._stages = sorted({each.level for each in (*search.objectives, *self._bounds)})
         self._known: dict[str, int] = {}
         self._read = 0
@@ -213,6 +213,7 @@ class Worker:
             if watch:
                 watch(tried(trial, self.search.signs))
             self._check_failures()
+            reap(study)
             if self._is_over(budget, time.monotonic() - began):
                 study.stop()
 
@@ -245,7 +246,7 @@ class Worker:
     def _judged(self, trial: Trial) -> list[float]:
         """The objectives of one trial; whatever happens is kept with it."""
         kept: dict[str, Any] = {}
-        trial.set_user_attr(WORKER, self.name)
+        claim(self.storage, trial)
         try:
             return self._values(trial, kept)
         except KeyboardInterrupt as error:

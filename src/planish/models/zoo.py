@@ -44,6 +44,7 @@ def _digits(name: str, family: str, build: Callable[[], nn.Module], shape: tuple
         calibration=digits.batches("calibration", shape),
         evaluation=digits.batches("evaluation", shape),
         validation=digits.batches("validation", shape),
+        training=digits.batches("train", shape),
         metric=("accuracy", "sqnr"),
         name=name,
         dynamic={"x": {0: "batch"}},

@@ -22,6 +22,7 @@ passes = Registry(
         "fold-batch-norm": "planish.rewrite:FoldBatchNorm",
         "fold-constants": "planish.rewrite:FoldConstants",
         "canonicalize": "planish.rewrite:Canonicalize",
+        "fit": "planish.training:Fit",
         "gradual": "planish.training:Gradual",
         "early-exit": "planish.compress:EarlyExit",
         "merge-tokens": "planish.compress:MergeTokens",

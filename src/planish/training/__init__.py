@@ -3,6 +3,7 @@
 from planish.training.callbacks import Callback, History, Moment, Tracker, mlflow, tensorboard, wandb
 from planish.training.checkpoint import Checkpoints
 from planish.training.distill import Distill
+from planish.training.fit import Fit
 from planish.training.gradual import Gradual
 from planish.training.loop import Diverged, Loop
 from planish.training.options import Training
@@ -13,6 +14,7 @@ __all__ = [
     "Checkpoints",
     "Distill",
     "Diverged",
+    "Fit",
     "Gradual",
     "History",
     "Loop",
