@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils import _pytree as pytree
 
 from planish.automl.supernet.insert import Mixed, Weaver, functional
-from planish.automl.supernet.run import Memory, Program, Settling, Share
+from planish.automl.supernet.run import Memory, Program, Share
 from planish.automl.supernet.slots import Point, Slot, sites_of
 from planish.compress.sweep import flat_inputs
 from planish.errors import OptionError, PlanishError
 from planish.graph import Graph
 from planish.graph.modes import switch
+from planish.graph.ops import base_name
 from planish.holes import Label
 
 Item = tuple[Any, ...]
@@ -57,7 +60,8 @@ class Supernet(nn.Module):
         switch(self.net.graph, True)
         self._programs[True] = Program.of(self.net)
         switch(self.net.graph, False)
-        self._settled = Program.of(self.net, settled=True)
+        self._settled, self._is_settling = Program.of(self.net, settled=True), False
+        self._features = self._program_of_features()
         self.choice: list[Share] = [0] * len(self.slots)
         self.eval()
 
@@ -111,6 +115,31 @@ class Supernet(nn.Module):
     def _returned(self) -> Any:
         return self.net.graph.output_node().args[0]
 
+    @property
+    def is_classifier(self) -> bool:
+        """Whether its answer is that of a linear layer, scores of classes."""
+        return self._features is not None
+
+    @contextmanager
+    def settling(self) -> Iterator[None]:
+        """Within, it is in evaluation mode, and batch norms take the statistics of what they are given."""
+        if self._is_settling:
+            yield
+            return
+        norms = [each for mixed in self.mixed for each in mixed.modules() if isinstance(each, _BatchNorm)]
+        kept, training = [(norm, norm.running_mean, norm.running_var) for norm in norms], self.training
+        self.eval()
+        for norm in norms:  # as torch has it, one without statistics takes those of the batch
+            norm.running_mean = norm.running_var = None
+        self._is_settling = True
+        try:
+            yield
+        finally:
+            self._is_settling = False
+            for norm, mean, variance in kept:
+                norm.running_mean, norm.running_var = mean, variance
+            self.train(training)
+
     def at(self, point: Point, memory: Memory | None = None) -> Path:
         """A point of it, to be judged.
 
@@ -119,6 +148,15 @@ class Supernet(nn.Module):
             memory: Of other points judged on the same data.
         """
         return Path(self, self.choice_of(point), memory)
+
+    def _program_of_features(self) -> Program | None:
+        (answer, *others) = self.net.graph.output_node().all_input_nodes
+        if others or answer.op != "call_function" or base_name(answer.target) != "linear":
+            return None
+        nodes = [node for node in self.net.graph.nodes if node.op != "output"]
+        shape = self.graph.node(answer.name).shape or ()
+        source = nodes.index(answer.args[0])  # type: ignore[arg-type]
+        return self._settled.giving(source) if len(shape) == 2 else None
 
     def parameters_of(self, choice: Sequence[int]) -> int:
         """How many numbers a point has to learn.
@@ -168,13 +206,16 @@ class Path:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """What the model gives."""
-        net, training = self._net, self._net.training
-        net.eval()
-        try:
-            with torch.inference_mode(), Settling():
-                return net._run(net._settled, self._choice, args, kwargs, self._memory)
-        finally:
-            net.train(training)
+        net = self._net
+        with torch.inference_mode(), net.settling():
+            return net._run(net._settled, self._choice, args, kwargs, self._memory)
+
+    def features(self, *args: Any, **kwargs: Any) -> Tensor:
+        """What the last layer of a classifier reads, `(batch, features)`."""
+        net = self._net
+        assert net._features is not None, "it is a classifier"
+        with torch.inference_mode(), net.settling():
+            return net._features.run(flat_inputs(net.graph, args, kwargs), self._choice, self._memory)[0]
 
 
 def one_batch(items: Sequence[Item]) -> Item:
@@ -188,8 +229,3 @@ def one_batch(items: Sequence[Item]) -> Item:
 def weights_of(net: Supernet) -> Iterator[nn.Parameter]:
     """What a supernet trains."""
     return (parameter for parameter in net.parameters() if parameter.requires_grad)
-
-
-def labels(points: Iterable[Mapping[str, Label]]) -> list[str]:
-    """Points in short, for messages."""
-    return [" ".join(map(str, point.values())) for point in points]

@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from planish.analysis import analyze
 from planish.automl.supernet.network import Item, Loss
-from planish.automl.supernet.run import Settling
 from planish.graph import Graph
 from planish.metrics import read_tensor
 from planish.registry import Registry
@@ -71,9 +70,9 @@ def synflow(graph: Graph, item: Item, loss: Loss) -> float:
 def jacobian(graph: Graph, item: Item, loss: Loss) -> float:
     """How little the gradients of the output by the input have in common for different inputs: by the eigenvalues of
     their correlations (Mellor et al., arXiv 2006.04647v1, equation 4)."""
-    net, epsilon = graph.module(), 1e-5
+    net, epsilon = graph.module().train(), 1e-5  # batch norms take the statistics of the data
     args = [each.detach().clone().requires_grad_() if _is_real(each) else each for each in item[0]]
-    with torch.enable_grad(), Settling():
+    with torch.enable_grad():
         read_tensor(net(*args, **dict(item[1]))).sum().backward()
     rows = torch.cat([each.grad.flatten(1) for each in args if isinstance(each, Tensor) and each.grad is not None], 1)
     if not bool(rows.abs().sum() > 0):

@@ -15,7 +15,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor, fx
 from torch.nn import functional
-from torch.overrides import TorchFunctionMode
 
 from planish.automl.supernet.insert import Mixed
 from planish.graph.ops import base_name
@@ -66,10 +65,10 @@ class Memory:
         if not isinstance(value, Tensor):
             return
         self._values[name] = value
-        self.held += value.numel() * value.element_size()
+        self.held += value.nbytes
         while self.held > self._room:
             _, old = self._values.popitem(last=False)
-            self.held -= old.numel() * old.element_size()
+            self.held -= old.nbytes
 
 
 @dataclass
@@ -86,6 +85,10 @@ class Program:
     inputs: tuple[int, ...]
     outputs: tuple[int, ...]
     _needed: dict[Hashable, list[int]] = field(default_factory=dict)
+
+    def giving(self, *outputs: int) -> Program:
+        """The same steps for other values."""
+        return Program(self.steps, self.inputs, outputs)
 
     @classmethod
     def of(cls, net: fx.GraphModule, settled: bool = False) -> Program:
@@ -224,16 +227,3 @@ def _settled(x: Tensor, weight: Any, bias: Any, *rest: Any) -> Tensor:
 def _side_by_side(convolve: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:
     """An image with its channels side by side: pooling then takes a third of the time, and convolutions less."""
     return convolve(*args, **kwargs).contiguous(memory_format=torch.channels_last)
-
-
-class Settling(TorchFunctionMode):
-    """Within, batch norms of modules take the statistics of what they are given."""
-
-    def __torch_function__(
-        self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
-    ) -> Any:
-        """`functional.batch_norm(x, mean, variance, weight, bias, training, momentum, eps)`."""
-        if func is functional.batch_norm:
-            x, _, _, weight, bias, _, _, eps = (*args, *(kwargs or {}).values())
-            return func(x, None, None, weight, bias, True, 0.0, eps)
-        return func(*args, **(kwargs or {}))
