@@ -26,6 +26,7 @@ import optuna
 from planish.automl.filling import Filled, Model
 from planish.automl.objective import BUILT, Judge, Made, Subject, constraint, objective
 from planish.automl.pareto import hypervolume
+from planish.automl.relaxed import relax
 from planish.automl.shared import Shared
 from planish.automl.space import Space
 from planish.automl.storage import opened
@@ -40,6 +41,8 @@ from planish.record import Measurement, Run, environment
 from planish.targets import Target
 
 DATABASE, TRIALS = "search.db", "trials.jsonl"
+RELAXED, FINALISTS = "relaxed", 5
+"""What a supernet chose, and how many of its points are made on their own where the budget does not say."""
 LISTED = 12
 
 
@@ -50,10 +53,12 @@ class Found:
     Attributes:
         search: What was searched.
         trials: All trials, in the order in which they began.
+        note: What a strategy with shared weights says against its own result, "collapsed ..." for example.
     """
 
     search: Search
     trials: tuple[Tried, ...]
+    note: str = ""
 
     @property
     def front(self) -> list[Tried]:
@@ -249,6 +254,8 @@ def run_search(
     with opened(url) as kept:
         study = made.study(kept)
         began = time.monotonic()
+        if made.is_relaxed:
+            budget = _relaxed(made, study, budget)
 
         def told(_: Tried | None = None) -> None:
             if watch:
@@ -265,10 +272,25 @@ def run_search(
                 while process.is_alive():
                     process.join(0.5)
                     told()
-            found = Found(made, _trials(study, made))
+            found = Found(made, _trials(study, made), study.user_attrs.get(RELAXED, {}).get("note", ""))
             if folder:
                 write(folder, found, time.monotonic() - began)
     return found
+
+
+def _relaxed(made: Search, study: optuna.Study, budget: Budget) -> Budget:
+    """Search the supernet, and have the best of its points made on their own; the budget for these."""
+    told = study.user_attrs.get(RELAXED)
+    if told is None:
+        assert isinstance(made.strategy, str), "a relaxation has a name"
+        result = relax(made.strategy, made.space, made.subject, made.seed, None, **made.options)
+        ranked = [result.point, *(point for point, _ in result.ranking)]
+        points = [point for place, point in enumerate(ranked) if point not in ranked[:place]]
+        told = {"note": result.note, "points": points[: budget.trials or FINALISTS]}
+        for point in told["points"]:
+            study.enqueue_trial(point, skip_if_exists=True)
+        study.set_user_attr(RELAXED, told)
+    return replace(budget, trials=len(told["points"]))
 
 
 def write(folder: Run, found: Found, seconds: float) -> None:

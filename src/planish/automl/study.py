@@ -23,6 +23,7 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 from planish.automl.decision import Decision
 from planish.automl.filling import Filled
 from planish.automl.objective import Constraint, Made, Objective, Subject, check_together
+from planish.automl.relaxed import relaxations, slots
 from planish.automl.space import Space
 from planish.automl.storage import RELEASED, WORKER, StorageError, beating, claim, orphans, reap, speaking
 from planish.automl.strategies import sampler
@@ -88,7 +89,7 @@ class Search:
         subject: What they need to be made and judged.
         objectives: What counts; the first is what "best" means.
         constraints: What must hold.
-        strategy: Name of one (`planish.automl.strategies`), or a sampler of Optuna's.
+        strategy: Name of one (`planish.automl.strategies`, `relaxations`), or a sampler of Optuna's.
         seed: Of the strategy, and with a trial's number of all that is random in it.
         storage: A URL; None keeps trials in memory.
         options: Of the strategy.
@@ -110,11 +111,18 @@ class Search:
         if len(set(names)) < len(names):
             raise OptionError(f"an objective is named twice: {', '.join(names)}", "maximize, minimize")
         check_together(self.constraints)
+        if self.is_relaxed:
+            slots(self.space)  # what does not relax is said now
 
     @property
     def signs(self) -> list[int]:
         """1 for each objective of which less is better, else -1."""
         return [1 if objective.direction == "minimize" else -1 for objective in self.objectives]
+
+    @property
+    def is_relaxed(self) -> bool:
+        """Whether the strategy searches a supernet."""
+        return isinstance(self.strategy, str) and self.strategy in relaxations
 
     def to_data(self) -> dict[str, Any]:
         """What makes two searches the same: space, objectives and constraints."""
@@ -132,6 +140,8 @@ class Search:
         """
         optuna.logging.set_verbosity(optuna.logging.ERROR)
         given = self.strategy
+        if self.is_relaxed:
+            given = sampler("random", seed=self.seed, space=distributions(self.space.decisions))
         if isinstance(given, str):
             given = sampler(given, seed=self.seed, space=distributions(self.space.decisions), **self.options)
         with speaking(self.storage), warnings.catch_warnings():

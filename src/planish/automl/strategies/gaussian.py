@@ -29,7 +29,8 @@ from planish.automl.strategies.domain import Axis, Domain, Points
 LISTED = 0.25  # share of a category's distance that follows the order of its options
 SLOTS = 64  # a decision with more values is a number, compared by its place
 REACH = 0.5  # of a number's range: where its distance is 1
-FITTED = 100  # trials that decide the weights; the others only condition
+HELD = 250  # trials that a process is conditioned on, so that a proposal's time has a bound
+FITTED = 100  # of them, those that decide the weights
 SHAPE, SCALE = 2.0, 2.0  # of the inverse gamma prior of the variance
 WEIGHT, SPREAD = 0.0, 1.0  # mean and deviation of log w
 SUM, TILT = 0.0, 1.5  # of logit a
@@ -128,7 +129,7 @@ class Gaussian:
 
     @classmethod
     def fit(cls, domain: Domain, points: Points, targets: Points) -> Gaussian:
-        """The process that explains trials best; of more than `FITTED` the best and the last decide.
+        """The process that explains trials best; of too many (`HELD`, `FITTED`) the best and the last count.
 
         Args:
             domain: The decisions.
@@ -136,10 +137,9 @@ class Gaussian:
             targets: `(trials,)`, standardized.
         """
         features = features_of(domain)
-        rows = np.arange(len(points))
-        if len(rows) > FITTED:
-            best = np.argsort(targets, kind="stable")[: FITTED // 2]
-            rows = np.union1d(best, np.setdiff1d(rows, best)[-(FITTED - len(best)) :])
+        held = telling(targets, HELD)
+        points, targets = points[held], targets[held]
+        rows = telling(targets, FITTED)
         weights, share, noise = posterior_mode(features.apart(points[rows], points[rows]), targets[rows])
         return cls(features, points, targets, weights, share, noise)
 
@@ -193,6 +193,15 @@ class Gaussian:
         explained = solve_triangular(lower, kernel.T, lower=True)
         left = np.maximum(1 - np.einsum("ij,ij->j", explained, explained), 0) + self.noise
         return kernel @ solution, np.sqrt(left * variance)
+
+
+def telling(targets: Points, count: int) -> NDArray[np.int_]:
+    """The rows of the best and of the last trials, half each, in order; all of them if they are few."""
+    rows = np.arange(len(targets))
+    if len(rows) <= count:
+        return rows
+    best = np.argsort(targets, kind="stable")[: count // 2]
+    return np.union1d(best, np.setdiff1d(rows, best)[-(count - len(best)) :])
 
 
 def cholesky(kernel: Points) -> Points:

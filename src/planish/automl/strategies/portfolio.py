@@ -21,11 +21,13 @@ from planish.automl.strategies.proposer import Proposer
 SPREAD = 6  # trials of the Latin hypercube
 PAIRS = 2  # uniform points that are tried whatever they turn out to be
 PRIOR_POOL = 256  # points that a prior ranks
+ELITE = 10  # the best trials, from which evolution draws a parent
 MEMORY = 0.9  # weight of a success, a trial later
 TRUST: dict[str, tuple[float, float]] = {  # successes and failures that an arm begins with
     "model": (4.0, 1.0),
     "local": (1.0, 4.0),
     "evolution": (1.0, 6.0),
+    "random": (1.0, 12.0),
 }
 
 
@@ -34,8 +36,8 @@ class Portfolio(Proposer):
 
     The start alternates between uniform points (the same choice everywhere) and a Latin hypercube, or the best of many
     points by a prior; the kind whose trials rank better goes on, so that uniform points are given up where they do not
-    help. After it each trial belongs to one of three arms: the Gaussian process of `hamming`, local search, and the
-    evolution of the front. A trial succeeds if it is better than all before it (with several objectives: if none
+    help. After it each trial belongs to one of four arms: the Gaussian process of `hamming`, local search from the best,
+    evolution of the best ten, and random points. A trial succeeds if it is better than all before it (with several objectives: if none
     dominates it). Arms are drawn by Thompson sampling over recent successes.
 
     Args:
@@ -71,13 +73,15 @@ class Portfolio(Proposer):
         if not history.known.any():
             return domain.draw(rng, 1)[0], ""
         chosen = arm(history, rng)
-        points = history.finished.points
         if chosen == "model":
             return improve(history, domain, rng), chosen
+        if chosen == "random":
+            return domain.draw(rng, 1)[0], chosen
+        points = history.finished.points[np.argsort(history.ranks)]
         if chosen == "local":
-            return child(points[np.argmin(history.ranks)], history, domain, rng), chosen
-        front = np.flatnonzero(history.front)
-        return child(points[rng.choice(front)], history, domain, rng, 1 + rng.poisson(0.5)), chosen
+            return child(points[0], history, domain, rng), chosen
+        parent = points[rng.integers(min(ELITE, len(points)))]
+        return child(parent, history, domain, rng, 1 + rng.poisson(0.5)), chosen
 
     def _spread(self, domain: Domain) -> Points:
         rng = np.random.default_rng(self.seed)

@@ -63,7 +63,7 @@ def synflow(graph: Graph, item: Item, loss: Loss) -> float:
     kwargs = {name: torch.ones_like(each).double() if _is_real(each) else each for name, each in dict(item[1]).items()}
     with torch.enable_grad():
         read_tensor(net(*args, **kwargs)).sum().backward()
-    flow = sum(float((each * each.grad).abs().sum()) for each in net.parameters() if each.grad is not None)
+    flow = sum(float((each.detach() * each.grad).abs().sum()) for each in net.parameters() if each.grad is not None)
     return math.log(flow) if flow > 0 else -math.inf
 
 
@@ -74,9 +74,10 @@ def jacobian(graph: Graph, item: Item, loss: Loss) -> float:
     args = [each.detach().clone().requires_grad_() if _is_real(each) else each for each in item[0]]
     with torch.enable_grad():
         read_tensor(net(*args, **dict(item[1]))).sum().backward()
-    rows = torch.cat([each.grad.flatten(1) for each in args if isinstance(each, Tensor) and each.grad is not None], 1)
-    if not bool(rows.abs().sum() > 0):
+    parts = [each.grad.flatten(1) for each in args if isinstance(each, Tensor) and each.grad is not None]
+    if not any(bool(part.any()) for part in parts):
         return -math.inf
+    rows = torch.cat(parts, 1)
     correlations = torch.corrcoef(rows.double()).nan_to_num()
     values = torch.linalg.eigvalsh(correlations) + epsilon
     return -float((values.log() + 1 / values).sum())

@@ -36,8 +36,8 @@ class SinglePath:
         most: As many points are ranked, drawn at random where there are more.
     """
 
-    steps: int = 600
-    learning_rate: float = 1e-2
+    steps: int = 700
+    learning_rate: float = 2e-2
     weight_decay: float = 1e-2
     most: int = MOST
 
