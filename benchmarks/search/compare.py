@@ -32,7 +32,7 @@ from planish.record import environment
 RESULTS = Path(__file__).parents[1] / "results" / "search"
 TUNING = sorted(tables)[::2]
 MARKS = (10, 20, 30, 50, 75, 100, 150, 200)  # trials after which a curve is kept
-SINGLE_TRIALS, FRONT_TRIALS = 600, 100
+SINGLE_TRIALS, FRONT_TRIALS = 400, 100
 RESAMPLES = 2000
 METHODS: dict[str, Callable[[int, Table], BaseSampler]] = {
     "optuna-tpe": lambda seed, table: TPESampler(seed=seed),

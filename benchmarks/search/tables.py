@@ -70,6 +70,8 @@ tables: Registry = Registry(
         "mixed": "benchmarks.search.precision:mixed",
         "mixed-letters": "benchmarks.search.precision:letters",
         "mixed-conv": "benchmarks.search.precision:conv",
+        "nas201-ptq": "benchmarks.search.analog:ptq",
+        "nas201-qat": "benchmarks.search.analog:qat",
         "formats": "benchmarks.search.precision:formats",
         "sparse": "benchmarks.search.precision:sparse",
         "fpga": "benchmarks.search.folding:folding",
