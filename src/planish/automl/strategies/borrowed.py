@@ -11,6 +11,7 @@ import inspect
 import warnings
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -22,7 +23,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from typing_extensions import override
 
-from planish.errors import UnknownName
+from planish.errors import MissingExtra, UnknownName
 
 KEPT = 64  # trials that may run at once in one process
 
@@ -84,11 +85,19 @@ class Borrowed(BaseSampler):
 Factory = Callable[..., BaseSampler]
 
 
-def borrowed(kind: type[BaseSampler], name: str) -> Factory:
-    """A strategy that is one of Optuna's samplers; options are those of its constructor."""
+def borrowed(kind: type[BaseSampler], name: str, needs: str = "") -> Factory:
+    """A strategy that is one of Optuna's samplers; options are those of its constructor.
+
+    Args:
+        kind: The sampler.
+        name: Of the strategy.
+        needs: A library that Optuna imports for it.
+    """
     known = set(inspect.signature(kind.__init__).parameters) - {"self", "seed"}
 
     def factory(seed: int = 0, space: Mapping[str, BaseDistribution] | None = None, **options: Any) -> BaseSampler:
+        if needs and find_spec(needs) is None:
+            raise MissingExtra(needs, "search", f"strategy {name!r}")
         for option in options:
             if option not in known:
                 raise UnknownName("option", option, known, f"strategy {name!r}")
@@ -100,6 +109,6 @@ def borrowed(kind: type[BaseSampler], name: str) -> Factory:
 
 tpe = borrowed(samplers.TPESampler, "tpe")
 gp = borrowed(samplers.GPSampler, "gp")
-cmaes = borrowed(samplers.CmaEsSampler, "cmaes")
+cmaes = borrowed(samplers.CmaEsSampler, "cmaes", needs="cmaes")
 nsga2 = borrowed(samplers.NSGAIISampler, "nsga2")
 nsga3 = borrowed(samplers.NSGAIIISampler, "nsga3")

@@ -36,9 +36,9 @@ class Portfolio(Proposer):
 
     The start alternates between uniform points (the same choice everywhere) and a Latin hypercube, or the best of many
     points by a prior; the kind whose trials rank better goes on, so that uniform points are given up where they do not
-    help. After it each trial belongs to one of four arms: the Gaussian process of `hamming`, local search from the best,
-    evolution of the best ten, and random points. A trial succeeds if it is better than all before it (with several objectives: if none
-    dominates it). Arms are drawn by Thompson sampling over recent successes.
+    help. After it each trial belongs to one of four arms: the Gaussian process of `hamming`, local search from the
+    best, evolution of the best ten, and random points. A trial succeeds if it is better than all before it (with
+    several objectives: if none dominates it). Arms are drawn by Thompson sampling over recent successes.
 
     Args:
         seed: Decides everything random.
