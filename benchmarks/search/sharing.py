@@ -9,9 +9,9 @@ validation split. What it says is compared with the accuracy on the 500 evaluati
 mean of three seeds. CPU seconds are the process's, capture and build of the supernet included.
 
 - `rank`: one path at a time, then the whole space in order. Kendall's tau against the table.
-- `best`: the `FINALISTS` first of that order trained alone with three seeds, and the best of them by `valid` chosen: how
-  many points it is below the best cell, and its share of the CPU time of training all cells. Trainings are those of
-  the table, which are the same to the bit; each counts the CPU seconds that one takes (`alone`).
+- `best`: the `FINALISTS` first of that order trained alone with three seeds, and the best of them by `valid` chosen:
+  how many points it is below the best cell, and its share of the CPU time of training all cells. Trainings are those
+  of the table, which are the same to the bit; each counts the CPU seconds that one takes (`alone`).
 - `gdas`, `proxyless`, `darts`: the percentile of what they choose among all cells, and whether they say they collapsed.
 """
 
@@ -81,7 +81,7 @@ def ranked(seed: int, truth: dict[str, float]) -> dict[str, Any]:
     result = SinglePath().run(supernet(seed), data("train"), data("calibration", "validation"), loss, seed)
     spent = time.process_time() - began
     rows, order = cells.table(), [key_of(point) for point, _ in result.ranking]
-    tau = kendalltau([-error for _, error in result.ranking], [truth[key] for key in order]).statistic
+    tau: Any = kendalltau([-error for _, error in result.ranking], [truth[key] for key in order])[0]
     finalists = {key: fmean(rows[key].valid) for key in order[:FINALISTS]}
     chosen = max(finalists, key=finalists.__getitem__)
     return {
