@@ -42,6 +42,6 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml constraints.txt
 	@echo "installing Planish, its engines and its tools (about two minutes)"
-	$(PIP) --editable '.[cpu,gpu,fpga,zoo,search,report,families,peers,docs,dev]'
+	$(PIP) --editable '.[cpu,gpu,fpga,zoo,search,report,families,peers,tables,docs,dev]'
 	$(VENV)/bin/python -m planish.models.data
 	touch $@

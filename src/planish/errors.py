@@ -57,6 +57,7 @@ class UnknownName(OptionError):
 
     LISTED, NEAREST = 12, 8
     COMMANDS: ClassVar = {kind: f"planish {kind}s" for kind in ("format", "model", "recipe", "target")}
+    COMMANDS["strategy"] = "planish strategies"
     COMMANDS["pass"] = "planish passes"
 
     def __init__(self, kind: str, name: str, known: Iterable[str], where: str = "") -> None:

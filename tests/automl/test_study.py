@@ -280,7 +280,7 @@ def test_what_a_killed_worker_left_is_taken_up_by_the_others(database, monkeypat
         study = told.study(kept)
         with pytest.warns(UserWarning, match="Heartbeat"):
             orphan = study.ask()
-        orphan.set_user_attr("worker", "another-machine:1:1")
+        orphan.set_user_attr("worker", "another-machine:1:1:0")
         kept.record_heartbeat(orphan._trial_id)
         time.sleep(3.5)
         Worker(told, study, kept).work(Budget(trials=5))

@@ -18,9 +18,9 @@ torch.set_num_threads(1)
 BITS = ("int2", "int3", "int4", "int6", "int8")
 
 
-def graph() -> planish.Graph:
+def graph(depth: int = 3) -> planish.Graph:
     torch.manual_seed(0)
-    return planish.capture(nn.Sequential(*(nn.Linear(6, 6) for _ in range(3))), (torch.randn(2, 6),))
+    return planish.capture(nn.Sequential(*(nn.Linear(6, 6) for _ in range(depth))), (torch.randn(2, 6),))
 
 
 def recipe() -> Recipe:
@@ -39,6 +39,12 @@ def _exact() -> planish.Graph:
     if not hasattr(_exact, "graph"):
         _exact.graph = graph()
     return _exact.graph
+
+
+def size(model) -> float:
+    """How large the output is."""
+    torch.manual_seed(1)
+    return float(model(torch.randn(16, 6)).square().mean())
 
 
 def slow(model) -> float:

@@ -118,15 +118,20 @@ def claim(storage: BaseStorage, trial: Trial) -> None:
     """Say whose a trial is. Its first sign of life comes before: Optuna never gives up a trial that had none."""
     if isinstance(storage, RDBStorage):
         storage.record_heartbeat(trial._trial_id)
-    trial.set_user_attr(WORKER, worker_name())
+    trial.set_user_attr(WORKER, f"{worker_name()}:{trial.number}")
 
 
 def reap(study: optuna.Study) -> None:
     """End the trials whose worker was gone before it could claim them."""
     for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-        if WORKER not in trial.user_attrs and _age(trial) > GRACE:
+        if not _is_claimed(trial) and _age(trial) > GRACE:
             with suppress(optuna.exceptions.UpdateFinishedTrialError, ValueError):  # somebody else was faster
                 study.tell(trial.number, state=TrialState.FAIL)
+
+
+def _is_claimed(trial: FrozenTrial) -> bool:
+    """Whether a worker took this trial, and not only the one that it repeats."""
+    return str(trial.user_attrs.get(WORKER, "")).endswith(f":{trial.number}")
 
 
 def _age(trial: FrozenTrial) -> float:
@@ -134,12 +139,12 @@ def _age(trial: FrozenTrial) -> float:
 
 
 def _is_orphan(trial: FrozenTrial) -> bool:
-    if WORKER not in trial.user_attrs:
-        return _age(trial) > UNCLAIMED
-    if trial.user_attrs[WORKER] == RELEASED:
+    if trial.user_attrs.get(WORKER) == RELEASED:
         return True
+    if not _is_claimed(trial):
+        return _age(trial) > UNCLAIMED
     host, _, process = str(trial.user_attrs.get(WORKER, "")).partition(":")
-    number, _, began = process.partition(":")
+    number, began, _ = process.split(":")
     if host != socket.gethostname() or not number.isdigit():
         return False
     return _began(int(number)) != began

@@ -90,7 +90,7 @@ def tried(trial: FrozenTrial, signs: Sequence[int]) -> Tried:
         violations=kept.get("violations", {}),
         began=began,
         seconds=trial.duration.total_seconds() if trial.duration else 0.0,
-        worker=trial.user_attrs.get("worker", ""),
+        worker=trial.user_attrs.get("worker", "").rpartition(":")[0],
         same_as=kept.get("same_as"),
         error=kept.get("error", ""),
     )

@@ -60,6 +60,7 @@ app.command()(lists.models)
 app.add_typer(formats.app, name="formats", help=formats.formats.__doc__)
 app.command()(lists.passes)
 app.command()(lists.recipes)
+app.command()(lists.strategies)
 app.command()(lists.targets)
 
 

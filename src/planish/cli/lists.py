@@ -47,6 +47,20 @@ def recipes() -> None:
     suggest("planish compress MODEL --recipe w8a8, or --recipe mine.toml; --dry-run says what it would touch")
 
 
+def strategies() -> None:
+    """List the strategies of planish search."""
+    from planish.automl.relaxed import relaxations
+    from planish.automl.strategies import strategies as known
+
+    rows = [
+        [name, kind, (inspect.getdoc(table_[name]) or "").partition("\n")[0]]
+        for kind, table_ in (("tries points", known), ("shares weights", relaxations))
+        for name in table_
+    ]
+    console.print(table(["strategy", "kind", "what it does"], rows))
+    suggest("planish search SPACE --model MODEL --strategy auto")
+
+
 def targets() -> None:
     """List the targets."""
     from planish.targets import targets as known

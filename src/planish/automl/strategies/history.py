@@ -67,6 +67,13 @@ class History:
         parts = (self.points[rows], self.losses[rows], self.violation[rows], self.running[rows])
         return History(*parts, by, self.number)
 
+    def joined(self, others: History) -> History:
+        """These trials and others."""
+        mine = self.points, self.losses, self.violation, self.running
+        theirs = others.points, others.losses, others.violation, others.running
+        parts = (np.concatenate(pair) for pair in zip(mine, theirs, strict=True))
+        return History(*parts, [*self.by, *others.by], self.number)
+
     def seen(self, candidates: Points) -> NDArray[np.bool_]:
         """Which candidates, `(candidates, decisions)`, were proposed.
 

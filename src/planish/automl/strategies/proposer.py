@@ -82,14 +82,20 @@ class Proposer(BaseSampler):
         point, by = self.proposal(history, domain, rng)
         point = np.where(np.isnan(point), domain.draw(rng, 1)[0], point)  # what conditions may switch on after all
         if history.seen(point[None])[0]:
-            found = unseen(point, history, domain, rng)
-            if found is None:
-                self._stop(study, "every point of the space has been proposed; this one is proposed again")
-            point = point if found is None else found
-        params = domain.decode(point)
-        note = json.dumps({"by": by, "point": params})
-        study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, note)
-        return params
+            point = self._other(point, study, history, domain, rng)
+        announce(study, trial, domain.decode(point), by)
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        others = self._history(study, [o for o in running if o.number != trial.number], domain, trial.number)
+        if others.seen(point[None])[0]:  # a worker chose it at the same moment: whoever sees the other moves
+            point = self._other(point, study, history.joined(others), domain, rng)
+            announce(study, trial, domain.decode(point), by)
+        return domain.decode(point)
+
+    def _other(self, point: Points, study: Study, history: History, domain: Domain, rng: np.random.Generator) -> Points:
+        found = unseen(point, history, domain, rng)
+        if found is None:
+            self._stop(study, "every point of the space has been proposed; this one is proposed again")
+        return point if found is None else found
 
     @override
     def sample_independent(
@@ -148,6 +154,11 @@ def read(trial: FrozenTrial, domain: Domain, directions: Sequence[StudyDirection
     point = domain.encode({**note.get("point", {}), **trial.params} if waits else trial.params)
     violation = sum(max(0.0, excess) for excess in trial.constraints.values())
     return point, losses(trial, directions), violation, note.get("by", "")
+
+
+def announce(study: Study, trial: FrozenTrial, params: Mapping[str, Any], by: str) -> None:
+    """Tell other workers what a trial will ask for."""
+    study._storage.set_trial_system_attr(trial._trial_id, PROPOSAL, json.dumps({"by": by, "point": params}))
 
 
 @lru_cache(maxsize=8)
