@@ -84,7 +84,7 @@ def knows_conditions(make: Make) -> None:
 
 
 def heeds_constraints(make: Make, trials: int = 40) -> None:
-    """The best feasible trial is better than infeasible ones let it seem, and there is one."""
+    """Where the best values are infeasible, at least a third of the trials are feasible all the same."""
 
     def objective(trial: Trial) -> float:
         point = ask(trial, LARGE)
@@ -94,7 +94,7 @@ def heeds_constraints(make: Make, trials: int = 40) -> None:
     study = optuna.create_study(sampler=make(1, LARGE))
     study.optimize(objective, n_trials=trials)
     feasible = [trial for trial in study.trials if all(c <= 0 for c in trial.constraints.values())]
-    assert len(feasible) >= trials / 5  # of random points: .53
+    assert len(feasible) >= trials / 3  # of random points: .62
 
 
 def takes_objectives(make: Make, count: int, trials: int = 30) -> None:

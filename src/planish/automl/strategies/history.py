@@ -69,10 +69,14 @@ class History:
 
     def joined(self, others: History) -> History:
         """These trials and others."""
-        mine = self.points, self.losses, self.violation, self.running
-        theirs = others.points, others.losses, others.violation, others.running
-        parts = (np.concatenate(pair) for pair in zip(mine, theirs, strict=True))
-        return History(*parts, [*self.by, *others.by], self.number)
+        return History(
+            np.r_[self.points, others.points],
+            np.r_[self.losses, others.losses],
+            np.r_[self.violation, others.violation],
+            np.r_[self.running, others.running],
+            [*self.by, *others.by],
+            self.number,
+        )
 
     def seen(self, candidates: Points) -> NDArray[np.bool_]:
         """Which candidates, `(candidates, decisions)`, were proposed.
