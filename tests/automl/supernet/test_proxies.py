@@ -1,0 +1,74 @@
+"""Proxies against their definitions."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from planish.automl.supernet import proxies
+from planish.compress import Width
+from planish.errors import UnknownName
+from planish.frontends import capture
+from planish.models.mlp import MLP
+from tests.automl.supernet.spaces import cell, data, loss
+
+
+def _mlp():
+    torch.manual_seed(0)
+    return capture(MLP((64, 16, 8, 10)).eval(), (torch.randn(2, 64),), {"x": {0: "batch"}})
+
+
+def _item():
+    (x,), _, y = data("train")[0]
+    return (x.flatten(1),), {}, y
+
+
+def test_counts():
+    graph = _mlp()
+    assert math.exp(proxies["params"](graph, _item(), loss)) == pytest.approx(65 * 16 + 17 * 8 + 9 * 10)
+    assert math.exp(proxies["macs"](graph, _item(), loss)) == pytest.approx(2 * (64 * 16 + 16 * 8 + 8 * 10))
+
+
+def test_synflow_of_linear_layers_is_their_product():
+    """Of weights alone every parameter's layer carries the whole flow (arXiv 2006.05467, equation 3)."""
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(6, 5, bias=False), nn.ReLU(), nn.Linear(5, 4, bias=False))
+    flow = (model[2].weight.abs() @ model[0].weight.abs()).sum().detach()
+    score = proxies["synflow"](capture(model, (torch.randn(2, 6),)), ((torch.randn(3, 6),), {}, None), loss)
+    assert math.exp(score) == pytest.approx(2 * 2 * float(flow), rel=1e-6)  # two layers, two rows
+
+
+def test_grad_norm():
+    graph, item = _mlp(), _item()
+    model = MLP((64, 16, 8, 10))
+    model.load_state_dict(graph.base_state_dict())
+    loss(model, item).backward()
+    expected = math.sqrt(sum(float(p.grad.square().sum()) for p in model.parameters()))
+    assert proxies["grad-norm"](graph, item, loss) == pytest.approx(expected, rel=1e-5)
+
+
+@pytest.mark.parametrize("name", list(proxies))
+def test_wider_is_better_and_nothing_moves(name):
+    graph, item = _mlp(), _item()
+    before = {key: tensor.clone() for key, tensor in graph.tensors.items()}
+    assert math.isfinite(proxies[name](graph, item, loss))
+    if name != "grad-norm":
+        assert proxies[name](graph, item, loss) > proxies[name](Width(0.25)(graph), item, loss)
+    assert all(torch.equal(graph.tensors[key], tensor) for key, tensor in before.items())
+
+
+@pytest.mark.parametrize("name", list(proxies))
+def test_an_empty_cell_is_the_worst(name):
+    graph, slots = cell()
+    empty = graph
+    for slot in slots:
+        empty = slot.variants[slot.index("none")](empty)
+    assert proxies[name](empty, data("train")[0], loss) < proxies[name](graph, data("train")[0], loss)
+
+
+def test_unknown():
+    with pytest.raises(UnknownName, match="synflow"):
+        proxies["synflw"]
