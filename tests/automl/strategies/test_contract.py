@@ -28,7 +28,7 @@ OPTIONS = {
 }
 OPTUNA = ("cmaes", "gp", "nsga2", "nsga3", "tpe")  # may repeat points
 OURS = sorted(set(strategies) - set(OPTUNA))
-SLOW = {"gp": 8}  # trials
+SLOW = {"gp": 6}  # trials
 
 
 @pytest.fixture(autouse=True)
