@@ -60,7 +60,7 @@ class Supernet(nn.Module):
         switch(self.net.graph, True)
         self._programs[True] = Program.of(self.net)
         switch(self.net.graph, False)
-        self._settled, self._is_settling = Program.of(self.net, settled=True), False
+        self._settled, self._is_settling = Program.of(self.net, "data"), False
         self._features = self._program_of_features()
         self.choice: list[Share] = [0] * len(self.slots)
         self.eval()

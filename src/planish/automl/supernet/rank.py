@@ -49,6 +49,25 @@ def rank(net: Supernet, points: Sequence[dict[str, Label]], items: Sequence[Item
     return tuple(sorted(judged, key=lambda each: each[1]))
 
 
+def with_prior(ranking: Ranking, points: Sequence[dict[str, Label]], scores: Sequence[float]) -> Ranking:
+    """The order by the sum of two places, in a ranking and by a score, as a share of the most that it can be.
+
+    Args:
+        ranking: Points, the best first.
+        points: The same in another order.
+        scores: Of these, the more the better.
+    """
+    places = {_key(point): place for place, (point, _) in enumerate(ranking)}
+    order = sorted(range(len(points)), key=lambda index: -scores[index])
+    most = max(2 * len(points) - 2, 1)
+    sums = [(points[index], (places[_key(points[index])] + place) / most) for place, index in enumerate(order)]
+    return tuple(sorted(sums, key=lambda each: each[1]))
+
+
+def _key(point: dict[str, Label]) -> tuple[Label, ...]:
+    return tuple(point.values())
+
+
 def misfit(features: Tensor, targets: Tensor, ridge: float = 1e-2) -> float:
     """Mean squared error of the best linear classifier on some features: least squares on one half of the rows, judged
     on the other, and the other way round.

@@ -10,7 +10,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, fx
@@ -21,6 +21,9 @@ from planish.graph.ops import base_name
 
 Share = int | Sequence[tuple[int, Tensor]]
 """Of a decision: the option that runs, or several with what each result is multiplied with before they are added."""
+
+
+Norms = Literal["own", "data", "none"]
 
 
 @dataclass(frozen=True)
@@ -91,12 +94,13 @@ class Program:
         return Program(self.steps, self.inputs, outputs)
 
     @classmethod
-    def of(cls, net: fx.GraphModule, settled: bool = False) -> Program:
+    def of(cls, net: fx.GraphModule, norms: Norms = "own") -> Program:
         """The program of a graph as it is now.
 
         Args:
             net: The graph with its tensors and modules.
-            settled: Whether batch norms take the statistics of what they are given, and keep theirs.
+            norms: The statistics of batch norms: their "own", or those of the "data" that they are given; "none" lets
+                them give what they are given.
         """
         numbers: dict[fx.Node, int] = {}
         steps: list[Step] = []
@@ -108,7 +112,7 @@ class Program:
             if node.op == "call_module":
                 steps.append(Step(sources, None, cast("Mixed", net.get_submodule(str(node.target)))))
             else:
-                steps.append(Step(sources, _call(net, node, numbers, settled)))
+                steps.append(Step(sources, _call(net, node, numbers, norms)))
         given = tuple(place for node, place in numbers.items() if node.op == "placeholder")
         return cls(steps, given, tuple(numbers[node] for node in net.graph.output_node().all_input_nodes))
 
@@ -185,7 +189,7 @@ def _mix(step: Step, values: list[Any], choice: Sequence[Share]) -> Tensor:
     return total
 
 
-def _call(net: fx.GraphModule, node: fx.Node, numbers: Mapping[fx.Node, int], settled: bool) -> Any:
+def _call(net: fx.GraphModule, node: fx.Node, numbers: Mapping[fx.Node, int], norms: Norms) -> Any:
     """A function from the values of all steps to that of one; None for an input."""
     if node.op == "placeholder":
         return None
@@ -194,8 +198,8 @@ def _call(net: fx.GraphModule, node: fx.Node, numbers: Mapping[fx.Node, int], se
         owner = net.get_submodule(path) if path else net
         return lambda _values: getattr(owner, leaf)
     target: Any = node.target
-    if settled and base_name(target) == "batch_norm":
-        target = _settled
+    if norms != "own" and base_name(target) == "batch_norm":
+        target = _settled if norms == "data" else _bypassed
     elif base_name(target) == "conv2d":
         target = partial(_side_by_side, target)
     args, kwargs = node.args, dict(node.kwargs)
@@ -222,6 +226,10 @@ def _call(net: fx.GraphModule, node: fx.Node, numbers: Mapping[fx.Node, int], se
 def _settled(x: Tensor, weight: Any, bias: Any, *rest: Any) -> Tensor:
     """`aten.batch_norm` with the statistics of `x`; `rest` is running mean and variance, training, momentum, eps."""
     return functional.batch_norm(x, None, None, weight, bias, True, 0.0, float(rest[4]))
+
+
+def _bypassed(x: Tensor, *_rest: Any) -> Tensor:
+    return x
 
 
 def _side_by_side(convolve: Callable[..., Tensor], *args: Any, **kwargs: Any) -> Tensor:

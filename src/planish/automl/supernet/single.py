@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import random
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
+from planish.automl.supernet.flow import flows
 from planish.automl.supernet.network import Supernet
-from planish.automl.supernet.rank import MOST, Ranking, rank, some_points
+from planish.automl.supernet.rank import MOST, rank, some_points, with_prior
 from planish.automl.supernet.result import (
     Diary,
     Loss,
@@ -34,12 +35,15 @@ class SinglePath:
         learning_rate: The highest; it rises and falls once.
         weight_decay: Of AdamW.
         most: As many points are ranked, drawn at random where there are more.
+        prior: "synflow" ranks by the sum of two places, that by the loss and that by the synaptic flow of the untrained
+            supernet; None by the loss alone.
     """
 
     steps: int = 700
     learning_rate: float = 2e-2
     weight_decay: float = 1e-2
     most: int = MOST
+    prior: Literal["synflow"] | None = "synflow"
 
     def __post_init__(self) -> None:
         check_positive(steps=self.steps, learning_rate=self.learning_rate, most=self.most)
@@ -59,9 +63,13 @@ class SinglePath:
         """
         train, judged = as_list(training, "training"), as_list(validation, "validation")
         diary = Diary(self.steps, progress)
+        points = some_points(net, self.most, seed)
+        flow = flows(net, points) if self.prior else []
         with randomness.seeded(seed):
             self._train(net, train, loss, random.Random(seed), diary)
-        ranking = self._rank(net, judged, loss, seed)
+        ranking = rank(net, points, judged, loss)
+        if self.prior:
+            ranking = with_prior(ranking, points, flow)
         return Result(dict(ranking[0][0]), ranking, tuple(diary.rows))
 
     def _train(self, net: Supernet, train: list[Any], loss: Loss, chance: random.Random, diary: Diary) -> None:
@@ -72,6 +80,3 @@ class SinglePath:
             net.choice = list(next(paths))
             diary.write(step, loss=weights.step(loss(net, next(data))))
         net.eval()
-
-    def _rank(self, net: Supernet, judged: list[Any], loss: Loss, seed: int) -> Ranking:
-        return rank(net, some_points(net, self.most, seed), judged, loss)
