@@ -242,8 +242,9 @@ _asking: ContextVar[Ask | None] = ContextVar("asking", default=None)
 
 
 @contextmanager
-def answering(ask: Ask) -> Iterator[None]:
-    """Within, `choose` and `between` give what `ask` says: how holes in the code of a model are filled."""
+def answering(ask: Ask | None) -> Iterator[None]:
+    """Within, `choose` and `between` give what `ask` says: how holes in the code of a model are filled. With None they
+    are holes, as outside of it."""
     token = _asking.set(ask)
     try:
         yield

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from planish.errors import MissingExtra, UserError
 
@@ -22,6 +23,7 @@ try:
     import optuna
     from optuna.storages import BaseStorage, InMemoryStorage, RDBStorage, RetryHeartbeatStaleTrialCallback
     from optuna.trial import FrozenTrial, Trial, TrialState
+    from sqlalchemy import Connection, Engine, event
     from sqlalchemy.exc import ArgumentError, NoSuchModuleError, OperationalError, SQLAlchemyError
 except ModuleNotFoundError as missing:
     raise MissingExtra(missing.name or "optuna", "search", "planish.search") from missing
@@ -54,13 +56,34 @@ def open_storage(url: str | None) -> BaseStorage:
         raise StorageError("there is no such folder", str(folder), "sqlite:///FOLDER/search.db")
     with speaking(url), warnings.catch_warnings():
         warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
-        return RDBStorage(
+        kept = RDBStorage(
             url,
             engine_kwargs={"connect_args": {"timeout": PATIENCE}} if is_file else {"pool_pre_ping": True},
             heartbeat_interval=HEARTBEAT,
             grace_period=GRACE,
             heartbeat_stale_trial_callback=RetryHeartbeatStaleTrialCallback(max_retry=RETRIES),
         )
+    if is_file:
+        _lock_before_reading(kept.engine)
+    return kept
+
+
+def _lock_before_reading(engine: Engine) -> None:
+    """Begin each transaction with SQLite's write lock.
+
+    Python's driver begins one only when it writes: two workers could both read that a trial waits, both take it, and
+    the slower one's "running" would be written over the "complete" of the other.
+    """
+
+    @event.listens_for(engine, "connect")
+    def _connected(connection: Any, _record: Any) -> None:
+        connection.isolation_level = None
+
+    @event.listens_for(engine, "begin")
+    def _begun(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+    engine.dispose()  # what was connected before
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from typing import Any
 from torch import nn
 
 from planish.errors import ModelError, PlanishError, UnknownName
-from planish.holes import Hole
+from planish.holes import Hole, answering
 from planish.models.task import Task
 
 
@@ -98,7 +98,8 @@ def _run(file: Path) -> ModuleType:
     sys.modules[name] = module
     sys.path.insert(0, str(file.parent))
     try:
-        spec.loader.exec_module(module)
+        with answering(None):  # holes in the file itself are defaults, and stay open
+            spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         del sys.modules[name]
         raise _blame(error, str(file), "running the file") from error

@@ -9,11 +9,14 @@ import torch
 from torch import nn
 
 from planish.automl.supernet import proxies
+from planish.automl.supernet.flow import flows
+from planish.automl.supernet.rank import with_prior
+from planish.automl.supernet.slots import all_points
 from planish.compress import Width
 from planish.errors import UnknownName
 from planish.frontends import capture
 from planish.models.mlp import MLP
-from tests.automl.supernet.spaces import cell, data, loss
+from tests.automl.supernet.spaces import cell, data, loss, supernet
 
 
 def _mlp():
@@ -72,3 +75,25 @@ def test_an_empty_cell_is_the_worst(name):
 def test_unknown():
     with pytest.raises(UnknownName, match="synflow"):
         proxies["synflw"]
+
+
+def test_a_supernet_tells_the_flow_of_all_points_at_once():
+    graph, slots = cell()
+    points = all_points(slots)[::5]
+    found = flows(supernet(), points)
+    for point, flow in zip(points, found, strict=True):
+        small = graph
+        for slot in slots:
+            variant = slot.variants[slot.index(point[slot.name])]
+            small = small if variant is None else variant(small)
+        assert flow == pytest.approx(proxies["synflow"](small, data("train")[0], loss), rel=1e-4)
+
+
+def test_a_prior_adds_its_places():
+    points = [{"a": label} for label in "xyz"]
+    ranking = ((points[1], 0.1), (points[0], 0.2), (points[2], 0.3))
+    assert with_prior(ranking, points, [3.0, 1.0, 2.0]) == (
+        (points[0], pytest.approx(1 / 4)),
+        (points[1], pytest.approx(2 / 4)),
+        (points[2], pytest.approx(3 / 4)),
+    )
