@@ -150,7 +150,7 @@ def _afterwards(trials: int, seed: int, shrink: tuple[Any, ...]) -> list[float]:
 
 def widths(trials: int, seeds: int) -> dict[str, list[list[float]]]:
     """Each layer of a trained perceptron in fixed point: 8, 16 or 32 bits, 2, 4 or 8 of them behind the point."""
-    options = tuple(str(fixed(bits - frac, frac)) for bits in (8, 16, 32) for frac in (2, 4, 8) if bits > frac)
+    options = tuple(str(fixed(bits - frac - 1, frac)) for bits in (8, 16, 32) for frac in (2, 4, 8) if bits > frac)
     task = models["mlp"]()
     recipe = Recipe(Quantize(weights=each(*options)))
     data = {"model": None, "task": task, "calibration": None, "training": None, "validation": task.validation}

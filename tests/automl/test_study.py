@@ -19,6 +19,7 @@ from planish.automl.tried import tried
 from planish.compress import Quantize
 from planish.errors import EngineError, OptionError
 from planish.models import models
+from planish.record import Measurement
 from tests.automl import toy
 from tests.support import require
 
@@ -89,6 +90,24 @@ def test_what_may_not_be_is_not_judged():
     assert 0 < len(judged) == sum(trial.state == "complete" for trial in found.trials) < 40
     assert all(trial.rows["bits"].value < 12 for trial in found.front)
     assert {trial.state for trial in found.trials} == {"complete", "stopped"}
+
+
+def test_a_hopeless_trial_is_not_judged_to_its_end():
+    def share(model, data):
+        right = [float(toy.fidelity(model) > 0.9) for _ in data]
+        value = sum(right) / len(right)
+        half = 2 * (value * (1 - value) / len(right)) ** 0.5
+        return Measurement("share", value, "1", "measured", (value - half, value + half))
+
+    told = {"maximize": share, "minimize": "bits", "strategy": "random", "validation": list(range(40))}
+    found = search(toy.recipe(), toy.graph(), budget=30, **told)
+    stopped = [trial for trial in found.trials if trial.state == "stopped"]
+    assert stopped
+    for trial in stopped:  # one before it is no larger
+        before = [other for other in found.trials[: trial.number] if other.state == "complete"]
+        assert any(other.losses[1] <= trial.rows["bits"].value for other in before)
+    few = search(toy.recipe(), toy.graph(), budget=30, **{**told, "validation": [1]})
+    assert {trial.losses for trial in few.front} == {trial.losses for trial in found.front}
 
 
 def test_nothing_feasible_tells_what_came_nearest():

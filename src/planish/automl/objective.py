@@ -14,7 +14,7 @@ import inspect
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any, Literal
 
@@ -32,6 +32,8 @@ Direction = Literal["maximize", "minimize"]
 Judge = Callable[..., Any]
 COUNTED, COMPRESSED, JUDGED, BUILT = range(4)
 """How dear an objective is: known from the plan, from the compressed graph, after judging, or after building."""
+FEW = 8
+"""Items of validation data below which nothing is judged on a part of them."""
 PREFIXES = {"": 1.0, "k": 1e3, "M": 1e6, "G": 1e9, "m": 1e-3, "u": 1e-6, "µ": 1e-6, "n": 1e-9, "Ki": 2**10, "Mi": 2**20}
 UNITS = ("B", "s", "J", "Hz", "MAC", "W", "")
 
@@ -109,6 +111,15 @@ class Made:
         rows = self.artifact.measurements
         return {row.name: row for row in reversed(rows) if not row.where and row.subject in ("", "chosen")}
 
+    def partly(self, share: float) -> Made | None:
+        """The same point with the first items of the validation data only; None where these are too few to be cut."""
+        items = list(self.subject.validation)
+        if len(items) < FEW:
+            return None
+        part = Made(self.filled, replace(self.subject, validation=items[: max(round(len(items) * share), 1)]))
+        part.__dict__["small"] = self.small
+        return part
+
     def judged(self, judge: Judge) -> Measurement:
         """A metric's verdict on the compressed graph."""
         model: Any = self.small
@@ -130,12 +141,18 @@ class Objective:
         direction: Whether more is better.
         level: How dear it is.
         measure: Gives the measurement of a point.
+        by_items: Whether it can be judged on a part of the validation data.
     """
 
     name: str
     direction: Direction
     level: int
     measure: Callable[[Made], Measurement]
+    by_items: bool = False
+
+    def at_best(self, row: Measurement) -> float:
+        """The best loss that a measurement with its spread leaves possible."""
+        return min(map(self.loss, row.spread or (row.value,)))
 
     def loss(self, value: float) -> float:
         """The value with its sign such that less is better."""
@@ -174,7 +191,9 @@ def objective(given: str | Judge, direction: Direction, subject: Subject) -> Obj
     if callable(given):
         if len(inspect.signature(given).parameters) > 1:
             _need_data(subject, getattr(given, "__name__", "metric"))
-        return Objective(getattr(given, "__name__", "metric"), direction, JUDGED, lambda made: made.judged(given))
+        parts = len(inspect.signature(given).parameters) > 1
+        name = getattr(given, "__name__", "metric")
+        return Objective(name, direction, JUDGED, lambda made: made.judged(given), parts)
     if given in COUNTS:
         return Objective(given, direction, COUNTED, COUNTS[given])
     own = subject.task.metrics if subject.task else ()
@@ -182,7 +201,7 @@ def objective(given: str | Judge, direction: Direction, subject: Subject) -> Obj
         return Objective(given, direction, JUDGED, _headline)
     if given in metrics.metrics:
         _need_data(subject, given)
-        return Objective(given, direction, JUDGED, lambda made: made.judged(_with_reference(given, made)))
+        return Objective(given, direction, JUDGED, lambda made: made.judged(_with_reference(given, made)), True)
     kind, _, name = given.rpartition(":")
     if kind == "estimate" or (not kind and name in ESTIMATED):
         return Objective(given, direction, COMPRESSED, lambda made: _row(made.estimate, name, "the cost model"))

@@ -22,7 +22,8 @@ from optuna.trial import FrozenTrial, Trial, TrialState
 
 from planish.automl.decision import Decision
 from planish.automl.filling import Filled
-from planish.automl.objective import Constraint, Made, Objective, Subject, check_together
+from planish.automl.objective import JUDGED, Constraint, Made, Objective, Subject, check_together
+from planish.automl.pareto import dominates
 from planish.automl.relaxed import relaxations, slots
 from planish.automl.space import Space
 from planish.automl.storage import RELEASED, WORKER, StorageError, beating, claim, orphans, reap, speaking
@@ -42,6 +43,9 @@ TIMES = {
     **dict.fromkeys(("h", "hour", "hours"), 3600),
 }
 """Seconds of a unit; 0 counts trials."""
+PART = 0.25
+"""Share of the validation data that tells whether the rest is worth judging."""
+ENDED = (TrialState.COMPLETE,)
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
 
 
@@ -291,6 +295,9 @@ class Worker:
         violations: dict[str, float] = {}
         kept |= {"rows": {}, "violations": violations}
         for stage in self._stages:
+            if stage == JUDGED and self._is_hopeless(made, rows):
+                self._constrain(trial, violations)
+                raise optuna.TrialPruned
             for objective in (*search.objectives, *self._bounds):
                 if objective.level == stage and objective.name not in rows:
                     rows[objective.name] = row = _number(objective.measure(made), objective.name)
@@ -303,6 +310,26 @@ class Worker:
                 raise optuna.TrialPruned  # what is dearer is not asked of a point that may not be
         self._constrain(trial, violations)
         return [rows[objective.name].value for objective in search.objectives]
+
+    def _is_hopeless(self, made: Made, rows: Mapping[str, Measurement]) -> bool:
+        """Whether a part of the validation data tells that a trial before is better in everything.
+
+        Of a metric's 95 % interval on the part the better end counts. Only where every objective is known by then.
+        """
+        objectives = self.search.objectives
+        asked = [objective for objective in objectives if objective.name not in rows]
+        if not asked or not all(each.by_items for each in asked) or (part := made.partly(PART)) is None:
+            return False
+        done = [tried(trial, self.search.signs) for trial in self.study.get_trials(deepcopy=False, states=ENDED)]
+        rivals = [trial.losses for trial in done if trial.is_feasible]
+        known = [None if each in asked else each.loss(rows[each.name].value) for each in objectives]
+        if not any(all(k is None or r <= k for r, k in zip(rival, known, strict=True)) for rival in rivals):
+            return False  # nothing could dominate it: the part would be judged for nothing
+        hoped = [
+            each.at_best(each.measure(part)) if loss is None else loss
+            for each, loss in zip(objectives, known, strict=True)
+        ]
+        return any(dominates(rival, hoped) for rival in rivals)
 
     def _constrain(self, trial: Trial, violations: Mapping[str, float]) -> None:
         for constraint in self.search.constraints:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, fx, nn
@@ -19,26 +20,40 @@ from planish.graph.copying import copy_graph
 STEP = 1e-3
 
 
-def flows(net: Supernet, points: Sequence[Point]) -> list[float]:
+@dataclass(frozen=True)
+class Positive:
+    """A supernet with the absolute values of its parameters, in double precision, and without batch norms.
+
+    Attributes:
+        net: The supernet itself, for what its points are called.
+        twin: The copy.
+    """
+
+    net: Supernet
+    twin: fx.GraphModule
+
+
+def flows(start: Positive, points: Sequence[Point]) -> list[float]:
     """The logarithm of each point's synaptic flow (Tanaka et al., arXiv 2006.05467, equation 2).
 
     The sum over all parameters of parameter times gradient is the derivative by a factor that all parameters have in
     common: a central difference, for which nothing is run backwards, so that points share what they have in common.
 
     Args:
-        net: A supernet.
+        start: Of a supernet, which may have trained since.
         points: Which.
     """
-    twin = _positive(net)
+    net, twin = start.net, start.twin
     program = Program.of(twin, "none")
     inputs = [
         torch.ones_like(leaf, dtype=torch.float64) if isinstance(leaf, Tensor) and leaf.is_floating_point() else leaf
         for leaf in pytree.tree_leaves(net.graph.example)
     ]
     sums: list[list[float]] = []
-    for factor in (1 - STEP, (1 + STEP) / (1 - STEP)):
-        for parameter in twin.parameters():
-            parameter.mul_(factor)
+    kept = [parameter.clone() for parameter in twin.parameters()]
+    for factor in (1 - STEP, 1 + STEP):
+        for parameter, value in zip(twin.parameters(), kept, strict=True):
+            parameter.copy_(value * factor)
         memory = Memory()
         with torch.no_grad():
             answers = (program.run(inputs, net.choice_of(point), memory) for point in points)
@@ -47,8 +62,8 @@ def flows(net: Supernet, points: Sequence[Point]) -> list[float]:
     return [math.log(slope) if slope > 0 else -math.inf for slope in slopes]
 
 
-def _positive(net: Supernet) -> fx.GraphModule:
-    """A copy with positive parameters in double precision, whose batch norms in options do nothing."""
+def positive(net: Supernet) -> Positive:
+    """Keep a supernet's parameters as they are now."""
     graph, own = net.net.graph, net.net
     known = {**dict(own.named_parameters(remove_duplicate=False)), **dict(own.named_buffers(remove_duplicate=False))}
     parts: dict[str, Tensor | nn.Module] = {}
@@ -68,4 +83,4 @@ def _positive(net: Supernet) -> fx.GraphModule:
                 module.register_module(name, nn.Identity())
     for parameter in twin.parameters():
         parameter.requires_grad_(False).abs_()
-    return twin
+    return Positive(net, twin)

@@ -12,14 +12,15 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from planish.automl.supernet.collapse import verdict
+from planish.automl.supernet.flow import flows, positive
 from planish.automl.supernet.network import Item, Loss, Supernet
-from planish.automl.supernet.rank import rank
+from planish.automl.supernet.rank import rank, with_prior
 from planish.automl.supernet.result import Diary, Progress, Result, Weights, as_list, check_positive, endless
 from planish.automl.supernet.run import Share
 from planish.errors import OptionError
@@ -79,6 +80,8 @@ class _ByGradient(ABC):
         alpha_rate: Learning rate of the architecture.
         finalists: The most likely points, so many, are judged with the shared weights, and the best of them is chosen;
             1 takes the most likely.
+        prior: "synflow" judges them by the sum of two places, that by the loss and that by the synaptic flow of the
+            untrained supernet; None by the loss alone.
     """
 
     steps: int = 300
@@ -87,6 +90,7 @@ class _ByGradient(ABC):
     weight_decay: float = 1e-2
     alpha_rate: float = 3e-2
     finalists: int = 32
+    prior: Literal["synflow"] | None = "synflow"
 
     def __post_init__(self) -> None:
         check_positive(steps=self.steps, learning_rate=self.learning_rate, finalists=self.finalists)
@@ -106,6 +110,7 @@ class _ByGradient(ABC):
         """
         train, judged = as_list(training, "training"), as_list(validation, "validation")
         alphas, diary, chance = Alphas(net, self.alpha_rate), Diary(self.steps, progress), random.Random(seed)
+        before = positive(net)
         with randomness.seeded(seed):
             weights = Weights.of(net, self.learning_rate, self.weight_decay, self.steps)
             for step, (item, other) in enumerate(zip(endless(train, chance), endless(judged, chance), strict=False)):
@@ -121,7 +126,10 @@ class _ByGradient(ABC):
                 diary.write(step, **said, entropy=alphas.entropy)
         net.eval()
         likely = likeliest(alphas.probabilities, self.finalists)
-        ranking = rank(net, sorted((net.point(each) for each in likely), key=str), judged, loss)
+        points = sorted((net.point(each) for each in likely), key=str)
+        ranking = rank(net, points, judged, loss)
+        if self.prior:
+            ranking = with_prior(ranking, points, flows(before, points))
         chosen = net.point(likely[0]) if self.finalists == 1 else dict(ranking[0][0])
         note = verdict(net, chosen, judged, loss, seed)
         return Result(chosen, ranking, tuple(diary.rows), note)

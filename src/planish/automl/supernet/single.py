@@ -6,7 +6,7 @@ import random
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from planish.automl.supernet.flow import flows
+from planish.automl.supernet.flow import flows, positive
 from planish.automl.supernet.network import Supernet
 from planish.automl.supernet.rank import MOST, rank, some_points, with_prior
 from planish.automl.supernet.result import (
@@ -39,7 +39,7 @@ class SinglePath:
             supernet; None by the loss alone.
     """
 
-    steps: int = 700
+    steps: int = 500
     learning_rate: float = 2e-2
     weight_decay: float = 1e-2
     most: int = MOST
@@ -64,7 +64,7 @@ class SinglePath:
         train, judged = as_list(training, "training"), as_list(validation, "validation")
         diary = Diary(self.steps, progress)
         points = some_points(net, self.most, seed)
-        flow = flows(net, points) if self.prior else []
+        flow = flows(positive(net), points) if self.prior else []
         with randomness.seeded(seed):
             self._train(net, train, loss, random.Random(seed), diary)
         ranking = rank(net, points, judged, loss)
