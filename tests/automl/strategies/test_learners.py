@@ -10,6 +10,7 @@ import pytest
 import torch
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
 
+import planish.automl
 from planish.automl.strategies import sampler, strategies
 from planish.automl.strategies.controller import Policy
 from planish.automl.strategies.domain import Domain
@@ -130,3 +131,7 @@ def test_errors(call: object, words: str) -> None:
 def test_names() -> None:
     assert {"auto", "hamming", "evolution", "pareto", "local", "halving", "reinforce", "ppo"} < set(strategies)
     assert {"grid", "random", "qmc", "tpe", "gp", "cmaes", "nsga2", "nsga3"} < set(strategies)
+
+
+def test_public_name() -> None:
+    assert planish.automl.sampler is sampler
