@@ -17,13 +17,14 @@ optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 class Suite(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSamplerTestCase):
     name: ClassVar[str]
+    options: ClassVar[dict[str, int]] = {}
 
     def test_single_parameter_objective(self) -> None:  # theirs asks three options for ten trials; ours end a study
         """Not for ours."""
 
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:
-        return lambda: sampler(self.name)
+        return lambda: sampler(self.name, **self.options)
 
 
 class TestAuto(Suite):
@@ -52,4 +53,4 @@ class TestQuasi(Suite):
 
 @pytest.mark.long
 class TestBorrowed(Suite):
-    name = "tpe"
+    name, options = "tpe", {"n_startup_trials": 0}
