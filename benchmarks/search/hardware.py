@@ -170,7 +170,7 @@ def check(count: int) -> list[dict[str, Any]]:
         point = json.loads(key)
         filled = made.made(lambda decision, point=point: point[decision.name])
         small = filled.recipe(filled.graph, digits.batches("calibration"))
-        artifact = planish.build(small, target=filled.recipe.target)
+        artifact = planish.build(small, target=filled.recipe.target, data=digits.batches("calibration"))
         images, labels = digits.digits("evaluation")
         codes = artifact.encode(images[:100])
         simulated = artifact.simulate_codes(codes, stall=30)  # raises if a code differs

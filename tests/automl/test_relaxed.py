@@ -85,6 +85,7 @@ def test_an_option_without_a_relaxation_is_named(graph):
         relax("single-path", Space(recipe, graph), subject)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("strategy", ["single-path", "gdas"])
 def test_the_best_points_are_made_on_their_own(graph, tmp_path, strategy):
     told = {

@@ -31,6 +31,7 @@ def points(found):
     return [(trial.number, trial.state, trial.point, trial.losses) for trial in found.trials]
 
 
+@pytest.mark.long
 def test_it_finds_the_front_of_a_small_space():
     found = toy.run(200, strategy="grid")
     assert len({trial.id for trial in found.trials}) == 125
@@ -92,6 +93,7 @@ def test_what_may_not_be_is_not_judged():
     assert {trial.state for trial in found.trials} == {"complete", "stopped"}
 
 
+@pytest.mark.long
 def test_a_hopeless_trial_is_not_judged_to_its_end():
     def share(model, data):
         right = [float(toy.fidelity(model) > 0.9) for _ in data]
@@ -253,6 +255,7 @@ def _still_there(folder: Path, told: list[tuple]) -> list[tuple]:
     return ended
 
 
+@pytest.mark.long
 def test_a_worker_may_be_killed(tmp_path):
     kill_and_check(tmp_path, [0.7], 12)
     alone = toy.run(12, maximize=toy.slow)

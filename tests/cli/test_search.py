@@ -76,6 +76,7 @@ def test_a_search_leaves_recipes_that_compress(space, capsys):
     assert run("report", "runs/a") == 0
 
 
+@pytest.mark.long
 def test_a_worker_joins_with_the_user_s_word(space, capsys):
     assert run("search", "space.toml", "--budget", "2 trials", "--run", "runs/a") == 0
     url = "sqlite:///runs/a/search.db"

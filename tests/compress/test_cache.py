@@ -23,7 +23,7 @@ from tests.compress.contract import folds, saves, trains
 from tests.compress.models import attention, mlp
 from tests.support import require
 
-pytestmark = pytest.mark.xdist_group("cache")  # one worker captures the models
+pytestmark = [pytest.mark.xdist_group("cache"), pytest.mark.long]  # one worker captures the models
 
 
 def llama(layers: int = 2) -> nn.Module:

@@ -52,6 +52,7 @@ def test_codebooks_are_near_the_optimum(with_data: bool) -> None:
     assert best * (1 - 1e-6) <= got <= 1.3 * best  # Lloyd's steps from three starts; the optimum is not promised
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("k", "each"), [(16, "tensor"), (5, "tensor"), (4, "channel"), (256, "tensor"), (2, "channel")]
 )
@@ -115,6 +116,7 @@ OTHERS = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("name", OTHERS)
 def test_composes(name: str, tmp_path: Path) -> None:
     graph = attention()

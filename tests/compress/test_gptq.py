@@ -239,6 +239,7 @@ def test_what_is_frozen_is_seen_through_the_steps_above() -> None:
     assert torch.equal(found, (edit.graph.tensors["0.weight__mask"] == 0).T)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by", ["gptq", "adaround"])
 @pytest.mark.parametrize("block", ["channel0", "g8"])
 def test_more_bits_are_never_worse_on_the_calibration_data(by: str, block: str) -> None:

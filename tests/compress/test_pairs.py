@@ -60,6 +60,7 @@ def test_every_layer_keeps_to_pairs(by):
         assert sums.min() >= -(2**15)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", range(3))
 def test_it_costs_less_than_a_bit(seed):
     graph = attention(seed)

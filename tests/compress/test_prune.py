@@ -138,6 +138,7 @@ def test_movement_needs_something_to_move_to():
     assert weights(small)[0].density == 0.5
 
 
+@pytest.mark.long
 def test_compensation_helps_in_the_order_of_the_methods():
     total = dict.fromkeys(["random", "magnitude", "wanda", "sparsegpt", "admm"], 0.0)
     for seed in range(3):
@@ -173,6 +174,7 @@ def test_pruning_again_tightens_one_mask():
     assert len([node for node in second.nodes if node.op == "mul"]) == len(NAMES)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("by", ["magnitude", "snip", "wanda", "sparsegpt", "admm"])
 @pytest.mark.parametrize("form", ["int4@g16*float16"])
 def test_composes_with_casts_in_either_order(by, form, tmp_path):

@@ -105,6 +105,7 @@ def test_applies_saves_loads_and_trains(graphs, tmp_path, name, weights, activat
     assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in net.parameters())
 
 
+@pytest.mark.long
 @settings(max_examples=15, deadline=None)
 @given(st.integers(3, 7), st.booleans())
 def test_more_bits_never_cost_more(bits, static):
@@ -179,6 +180,7 @@ def test_bias_correction_makes_mean_outputs_equal(graphs):
     assert torch.allclose(*means, atol=1e-4)
 
 
+@pytest.mark.long
 def test_max_drop_keeps_the_fewest_layers(graphs):
     graph = graphs["attention"]
     data = items(graph, 8)

@@ -104,6 +104,7 @@ _FAMILIES = [
 ]
 
 
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("name", _FAMILIES)
 @pytest.mark.parametrize("share", [0.5, 0.75])
@@ -195,6 +196,7 @@ class Random(nn.Module):
 STEPS = ("wide", "wide", "depthwise", "groups", "batch", "group_norm", "skip", "cat", "split", "shuffle", "scale", "up")
 
 
+@pytest.mark.long
 @settings(max_examples=20, deadline=None)
 @given(st.lists(st.sampled_from(STEPS), min_size=2, max_size=6), st.integers(0, 99))
 def test_random_networks(steps: list[str], seed: int) -> None:
@@ -202,6 +204,7 @@ def test_random_networks(steps: list[str], seed: int) -> None:
     check(lively(graph, seed), seed)
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("scope", ["local", "global"])
 @pytest.mark.parametrize("by", ["surgeon", "taylor", "wanda", "activation", "magnitude", "random"])
 def test_each_criterion(by: str, scope: str) -> None:
@@ -290,6 +293,7 @@ def test_compensation_is_least_squares() -> None:
     assert got < 0.9 * float((plain(x).double() - wanted).square().sum())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("model", [attention, convnet])
 def test_compensation_helps(model) -> None:
     graph = model()
@@ -298,6 +302,7 @@ def test_compensation_helps(model) -> None:
     assert error(graph, fitted) < error(graph, plain)
 
 
+@pytest.mark.long
 def test_features_of_heads_are_fitted_too() -> None:
     graph = attention()
     step = PruneStructured(0.5, units=("features",), round_to=1)
@@ -369,6 +374,7 @@ def test_it_is_data() -> None:
     assert Recipe.from_data(recipe.to_data()) == recipe
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("weights", ["int8", "int4@g8", "mxfp4@g8"])
 def test_quantized_weights_are_sliced_with_their_scales(weights: str) -> None:
     graph = attention()
@@ -380,6 +386,7 @@ def test_quantized_weights_are_sliced_with_their_scales(weights: str) -> None:
     net(*small.example[0]).square().mean().backward()
 
 
+@pytest.mark.long
 def test_static_activations_and_masks_and_factors_are_sliced() -> None:
     graph = Quantize(weights=int8, activations=int8, attention=int8)(attention(), items(attention()))
     edit = graph.edit()

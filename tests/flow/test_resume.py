@@ -36,6 +36,8 @@ import planish
 from planish import flow
 from planish.flow.stages import Stages
 from planish.record import Run
+
+pytestmark = pytest.mark.long  # each runs a job several times
 model, folder, after = sys.argv[1:]
 write = Stages._write
 def kill(self):

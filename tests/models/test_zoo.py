@@ -71,6 +71,7 @@ def test_task_runs_and_matches_its_card(name):
     torch.testing.assert_close(first, whole[:1], rtol=1e-4, atol=1e-4)
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("cache")
 def test_training_is_repeatable_and_kept(monkeypatch, tmp_path):
     require("sklearn")

@@ -17,6 +17,8 @@ FLAGS = (
     "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
     "--disable-component-update --disable-sync"
 )
+
+pytestmark = pytest.mark.long  # each opens a browser
 LAYER = "encoder.layer.3.output.dense"
 
 

@@ -41,6 +41,7 @@ def test_it_learns_from_nothing(graph):
     assert accuracy(Recipe(Fit(epochs=6, learning_rate=1e-2))(graph, TRAIN)) > 0.9 > accuracy(graph) + 0.4
 
 
+@pytest.mark.long
 def test_it_trains_through_casts_and_masks(graph):
     first = Fit(epochs=4, learning_rate=1e-2)
     cut = Recipe(first, Prune(0.8, by="magnitude"), Quantize("int2"))(graph, TRAIN)
@@ -57,6 +58,7 @@ def test_it_is_what_train_does(graph):
         torch.testing.assert_close(tensor, theirs.tensors[name])
 
 
+@pytest.mark.long
 def test_a_teacher_may_help(graph):
     teacher = Fit(epochs=6, learning_rate=1e-2)(graph, TRAIN)
     student = Recipe(Quantize("int2"), Fit(epochs=1, distillation=10.0))(teacher, TRAIN)

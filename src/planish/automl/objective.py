@@ -24,6 +24,7 @@ from planish.automl.filling import Filled
 from planish.automl.shared import Shared
 from planish.errors import DataError, OptionError
 from planish.graph import Data, Graph
+from planish.holes import Template
 from planish.models.task import Task
 from planish.record import Measurement
 from planish.targets import Artifact, Target, targets
@@ -92,7 +93,9 @@ class Made:
     @property
     def target(self) -> Target:
         """What it is built for."""
-        return self.filled.recipe.target or self.subject.target or targets["cpu"]()
+        own = self.filled.recipe.target
+        assert not isinstance(own, Template), "what is filled has no holes"
+        return own or self.subject.target or targets["cpu"]()
 
     @cached_property
     def estimate(self) -> Mapping[str, Measurement]:

@@ -129,6 +129,7 @@ def _of_step(step: Template | Hole, place: str, known: dict[str, Decision]) -> l
         what = several if len(holes) > 1 else "a number does not relax"
         raise OptionError(what, place, "one choice in each pass, or a strategy that tries points")
     (hole,) = holes
+    assert isinstance(hole, Choose)
     if not isinstance(hole, Each):
         name = hole.name or next((each for each in known if each.partition("[")[0].startswith(f"{place}.")), place)
         return [Slot(name, hole.labels, tuple(_filled(step, option) for option in hole.options))]

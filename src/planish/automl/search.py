@@ -18,6 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import Any
 
@@ -317,9 +318,7 @@ def join(make: Callable[[], Search], budget: Budget, url: str, watch: Callable[[
         Worker(made, made.study(kept), kept).work(budget, watch)
 
 
-def _helpers(
-    make: Callable[[], Search] | None, budget: Budget, url: str | None, count: int
-) -> list[multiprocessing.process.BaseProcess]:
+def _helpers(make: Callable[[], Search] | None, budget: Budget, url: str | None, count: int) -> Sequence[BaseProcess]:
     context = multiprocessing.get_context("spawn")  # a fork of a process that ran torch can hang
     processes = [context.Process(target=join, args=(make, budget, url), daemon=True) for _ in range(count)]
     for process in processes:

@@ -65,7 +65,7 @@ class Shared:
         if known is not None and known[0]() is value and known[1] == value._version:
             return known[2]
         flat = value.detach().cpu().contiguous().reshape(-1)
-        numbers = flat.view(torch.uint8).numpy() if flat.numel() else b""
+        numbers = flat.view(torch.uint8).numpy().data if flat.numel() else b""
         found = hashlib.blake2b(numbers, digest_size=16, key=f"{value.dtype}{tuple(value.shape)}".encode()[:64])
         self._tensors[id(value)] = (weakref.ref(value), value._version, found.hexdigest())
         if len(self._tensors) > 100_000:
@@ -169,7 +169,7 @@ class _Walk:
         seeded = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
         if seeded and Node(self.graph, node).op not in CALM:
             return object()
-        told = fx.map_arg(self.reads[node], self.keys.__getitem__)
+        told = fx.map_arg(self.reads[node], lambda source: repr(self.keys[source]))
         return hashlib.blake2b(f"{node.target} {told}".encode(), digest_size=16).digest()
 
     def _value(self, last: fx.Node) -> Any:

@@ -369,7 +369,7 @@ def _was_taken_up(trial: FrozenTrial) -> bool:
 def _suggested(trial: Trial, decision: Decision) -> Label:
     between = decision.between
     if between is None:
-        return trial.suggest_categorical(decision.name, decision.options)
+        return decision.check(trial.suggest_categorical(decision.name, decision.options))  # type: ignore[arg-type]
     if between.whole:
         low, high = int(between.low), int(between.high)
         return trial.suggest_int(decision.name, low, high, step=int(between.step or 1), log=between.log)

@@ -112,8 +112,10 @@ def read_space(space: str) -> tuple[str, dict[str, Any]]:
     except (ValueError, RecursionError) as error:
         raise OptionError(f"the space cannot be read: {error}", space) from error
     own = data.pop("search", {})
-    if not isinstance(own, Mapping) or (unknown := own.keys() - set(OWN)):
-        raise OptionError(f"unknown option {sorted(unknown)[0]!r}", f"{space}, [search]", f"known: {', '.join(OWN)}")
+    if not isinstance(own, Mapping):
+        raise OptionError("search is a table", f"{space}, [search]", 'model = "mlp"')
+    if unknown := sorted(own.keys() - set(OWN)):
+        raise OptionError(f"unknown option {unknown[0]!r}", f"{space}, [search]", f"known: {', '.join(OWN)}")
     return Recipe.from_data(data, space).to_toml(), dict(own)
 
 
@@ -158,12 +160,12 @@ def work(
             raise StorageError(
                 "there is no search in the storage", storage, "planish search SPACE --storage URL"
             ) from error
-        told = study.user_attrs.get(REQUEST)
-    if told is None:
+        told = dict(study.user_attrs.get(REQUEST, {}))
+    if not told:
         raise StorageError("the search was started from Python, which only that program can join", storage)
-    told = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
-    given = told.pop("budget")
-    request = Request(**told)
+    given = str(told.pop("budget"))
+    options: dict[str, Any] = {key: tuple(value) if isinstance(value, list) else value for key, value in told.items()}
+    request = Request(**options)
     if request.code and not trust:
         raise UntrustedFile(
             f"the search runs code of {', '.join(request.code)}", storage, "--trust, if you know these files"

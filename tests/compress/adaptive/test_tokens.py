@@ -15,6 +15,8 @@ from planish.recipe import Recipe
 from tests.compress import contract
 from tests.support import require
 
+pytestmark = pytest.mark.long  # each captures a transformer
+
 
 class Stream(nn.Module):
     """Attention added to its tokens, `blocks` times."""

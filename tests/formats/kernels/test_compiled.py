@@ -100,6 +100,7 @@ def test_a_folder_that_cannot_be_written_is_replaced(tmp_path: Path, monkeypatch
     folder.rmdir()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("source", ["formats.cpp", "packing.cpp"])
 def test_the_avx512_path_compiles(source: str) -> None:
     """This needs no such processor: only the types are checked."""
