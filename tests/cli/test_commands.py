@@ -17,12 +17,15 @@ COMMANDS = (
     "compress",
     "build",
     "bench",
+    "search",
+    "worker",
     "report",
     "doctor",
     "models",
     "formats",
     "passes",
     "recipes",
+    "strategies",
     "targets",
 )
 
