@@ -52,7 +52,7 @@ def write(path: Path, title: str, what: str, curves: Mapping[str, Sequence[Seque
     parts.append(
         f'<text transform="translate(14 {middle}) rotate(-90)" text-anchor="middle" fill="#5c6368">{what}</text>'
     )
-    labels: list[float] = []
+    ends: list[tuple[float, str, str]] = []
     for place, (name, band) in enumerate(bands.items()):
         color = COLORS[place % len(COLORS)]
         trials = range(1, band.shape[1] + 1)
@@ -63,11 +63,11 @@ def write(path: Path, title: str, what: str, curves: Mapping[str, Sequence[Seque
             parts.append(f'<polygon points="{there} {back}" fill="{color}" opacity="0.14"/>')
         line = " ".join(f"{x(t):.1f},{y(v):.1f}" for t, v in zip(trials, median, strict=True))
         parts.append(f'<polyline points="{line}" fill="none" stroke="{color}" stroke-width="2"/>')
-        at = y(float(median[-1]))
-        while any(abs(at - other) < 14 for other in labels):
-            at += 14
-        labels.append(at)
-        parts.append(f'<text x="{WIDTH - RIGHT + 6}" y="{at + 4:.1f}" fill="{color}">{name} {median[-1]:.4g}</text>')
+        ends.append((y(float(median[-1])), f"{name} {median[-1]:.4g}", color))
+    lowest = -np.inf
+    for at, text, color in sorted(ends):  # from the top down, none over another
+        lowest = max(at, lowest + 14)
+        parts.append(f'<text x="{WIDTH - RIGHT + 6}" y="{lowest + 4:.1f}" fill="{color}">{text}</text>')
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join([*parts, "</svg>"]) + "\n", encoding="utf-8")
 
