@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -70,7 +71,9 @@ def positive(net: Supernet) -> Positive:
     for node in graph.nodes:
         name = str(node.target)
         if node.op == "call_module":
-            parts[name] = copy.deepcopy(own.get_submodule(name)).double()
+            with warnings.catch_warnings():  # torch's copy of an exported graph warns of torch's own tree specs
+                warnings.simplefilter("ignore", FutureWarning)
+                parts[name] = copy.deepcopy(own.get_submodule(name)).double()
         elif node.op == "get_attr":
             value = known[name].detach().clone()
             parts[name] = value.double() if value.is_floating_point() else value
