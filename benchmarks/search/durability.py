@@ -24,9 +24,10 @@ import torch
 from tests.automl import toy
 
 from planish.automl import storage
+from planish.automl.budget import Budget
 from planish.automl.search import join, make
 from planish.automl.storage import opened
-from planish.automl.study import Budget, Search
+from planish.automl.study import Search
 from planish.record import Run, environment
 
 RESULTS = Path("benchmarks/results/search")

@@ -12,10 +12,11 @@ import pytest
 from planish import Recipe
 from planish.automl import Space, choose, each
 from planish.automl import storage as storage_module
+from planish.automl.budget import Budget
 from planish.automl.search import join, make, search
 from planish.automl.storage import StorageError, open_storage, opened
-from planish.automl.study import Budget, Worker
 from planish.automl.tried import tried
+from planish.automl.worker import Worker
 from planish.compress import Quantize
 from planish.errors import EngineError, OptionError
 from planish.models import models

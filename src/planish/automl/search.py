@@ -24,6 +24,7 @@ from typing import Any
 
 import optuna
 
+from planish.automl.budget import Budget
 from planish.automl.filling import Filled, Model
 from planish.automl.objective import BUILT, Judge, Made, Subject, constraint, objective
 from planish.automl.pareto import hypervolume
@@ -31,8 +32,9 @@ from planish.automl.relaxed import relax
 from planish.automl.shared import Shared
 from planish.automl.space import Space
 from planish.automl.storage import opened
-from planish.automl.study import Budget, Interrupted, Search, Worker
+from planish.automl.study import Search
 from planish.automl.tried import Tried, best_first, nearest, plain_row, tried
+from planish.automl.worker import Interrupted, Worker
 from planish.errors import OptionError, PlanishError
 from planish.frontends import capture
 from planish.graph import Data, Graph

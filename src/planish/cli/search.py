@@ -124,7 +124,7 @@ def _watching(budget: str, folder: Path) -> Iterator[Callable[[Search, Sequence[
     """A live table of how the search stands; a line now and then where there is no terminal."""
     from rich.live import Live
 
-    from planish.automl.study import Budget
+    from planish.automl.budget import Budget
 
     limit, began, first = Budget.parse(budget), time.monotonic(), [-1]
     shown = console.rich.is_terminal

@@ -9,9 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from planish.automl.budget import Budget
 from planish.automl.search import Found, join, make, run_search
 from planish.automl.storage import StorageError, opened, speaking
-from planish.automl.study import Budget, Search
+from planish.automl.study import Search
 from planish.automl.tried import Tried
 from planish.errors import OptionError, UntrustedFile
 from planish.flow.source import resolve
