@@ -90,7 +90,7 @@ def search(
     limit = budget or own.get("budget", "10min")
     with _watching(limit, folder) as watch:
         found = flow.search(request, Run(folder), limit, workers, storage, built, watch)
-    _tell(found, folder)
+    _tell(found, folder, named)
 
 
 def worker(
@@ -202,7 +202,7 @@ def _front(objectives: Sequence[Any], front: Sequence[Tried]) -> Any:
     return table(["trial", "point", *(each.name for each in objectives)], rows, right=range(2, 2 + len(objectives)))
 
 
-def _tell(found: Found, folder: Path) -> None:
+def _tell(found: Found, folder: Path, model: str) -> None:
     from planish.cli.job import finish
 
     failed = [trial for trial in found.trials if trial.state == "failed" and trial.error]
@@ -211,4 +211,4 @@ def _tell(found: Found, folder: Path) -> None:
         console.print(f"{len(failed)} failed; trial {failed[-1].number}: {last}", style="yellow", markup=False)
     finish(Run(folder))
     _ = found.best  # says what came nearest where nothing holds all constraints
-    suggest(f"planish compress MODEL --recipe {folder / 'front' / (found.front[0].id + '.toml')}")
+    suggest(f"planish compress {model} --recipe {folder / 'front' / (found.front[0].id + '.toml')}")
