@@ -21,6 +21,7 @@ from planish.flow.stages import Stages
 from planish.record import Measurement, Run
 from tests.support import require
 
+pytestmark = pytest.mark.long  # each runs a job several times
 MODEL = """
 import torch, planish
 def make():
@@ -36,8 +37,6 @@ import planish
 from planish import flow
 from planish.flow.stages import Stages
 from planish.record import Run
-
-pytestmark = pytest.mark.long  # each runs a job several times
 model, folder, after = sys.argv[1:]
 write = Stages._write
 def kill(self):
