@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV ?= .venv
 JOBS ?= 2
 RUN ?= runs/demo
-PIP := $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+# Builds from source obey the constraints, too: Flower's iterators needs a setuptools before 81.
+PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(VENV)/bin/python -m pip install --quiet --disable-pip-version-check
 
 .PHONY: demo test test-all check docs clean
 
@@ -42,6 +43,6 @@ $(VENV)/.demo: $(VENV)/.pip pyproject.toml constraints.txt
 
 $(VENV)/.dev: $(VENV)/.pip pyproject.toml constraints.txt
 	@echo "installing Planish, its engines and its tools (about two minutes)"
-	$(PIP) --editable '.[cpu,gpu,fpga,zoo,search,report,families,peers,tables,docs,dev]'
+	$(PIP) --editable '.[cpu,gpu,fpga,zoo,search,federated,launch,report,families,peers,tables,docs,dev]'
 	$(VENV)/bin/python -m planish.models.data
 	touch $@

@@ -31,12 +31,15 @@ if TYPE_CHECKING:
     from planish.targets.cpu import Cpu as Cpu
     from planish.targets.fpga.target import Fpga as Fpga
     from planish.training import train as train
+    from planish.training.federated import federate as federate
+    from planish.training.parallel import Plan as Plan
 
 _HOMES = {
     "Cpu": "planish.targets.cpu",
     "Fpga": "planish.targets.fpga.target",
     "Graph": "planish.graph",
     "Measurement": "planish.record",
+    "Plan": "planish.training.parallel",
     "Recipe": "planish.recipe",
     "Run": "planish.record",
     "Task": "planish.models.task",
@@ -45,6 +48,7 @@ _HOMES = {
     "capture": "planish.frontends",
     "compare": "planish.analysis",
     "dtype": "planish.graph",
+    "federate": "planish.training.federated",
     "load": "planish.flow.verbs",
     "ops": "planish.graph",
     "path": "planish.graph",

@@ -27,6 +27,10 @@ COMMANDS = (
     "recipes",
     "strategies",
     "targets",
+    "plan",
+    "train",
+    "federate",
+    "launch",
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import Tensor, library, nn
 
 from planish.errors import OptionError
 from planish.formats import TENSOR, get
@@ -73,7 +73,7 @@ def test_compiles_as_one_graph_and_backward(gradient: str) -> None:
 def test_keeps_the_promises_of_an_operator(text: str, gradient: str) -> None:
     x = torch.randn(8, 6).t()
     parameters = [p.requires_grad_() if p.is_floating_point() else p for p in get(text).parameters(x)]
-    torch.library.opcheck(op.default, (x.clone().requires_grad_(), parameters, str(get(text)), gradient))
+    library.opcheck(op.default, (x.clone().requires_grad_(), parameters, str(get(text)), gradient))
 
 
 def test_keeps_strides_and_type() -> None:

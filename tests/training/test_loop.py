@@ -168,15 +168,17 @@ def test_a_kill_between_checkpoints_changes_no_bit(tmp_path: Path) -> None:
     assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
 
 
-def test_a_torn_checkpoint_gives_way_to_the_one_before(tmp_path: Path) -> None:
+@pytest.mark.parametrize("torn", [True, False], ids=["torn", "missing"])
+def test_a_torn_checkpoint_gives_way_to_the_one_before(tmp_path: Path, torn: bool) -> None:
     with pytest.raises(UserError, match="killed"):
         train(plain(), data(), Training(epochs=3), callbacks=[Watch(7)], checkpoints=Checkpoints(tmp_path, every=2))
-    *_, before, last = sorted(tmp_path.glob("*.safetensors"))
-    last.write_bytes(last.read_bytes()[:-100])
+    *_, before, last = sorted(tmp_path.iterdir())
+    (shard,) = last.glob("*.safetensors")
+    shard.write_bytes(shard.read_bytes()[:-100]) if torn else shard.unlink()
     rest = Watch()
     train(plain(), data(), Training(epochs=3), callbacks=[rest], checkpoints=Checkpoints(tmp_path))
     assert rest.moments[0].step == int(before.stem.removeprefix("step-")) + 1 == 5
-    for file in tmp_path.glob("*.safetensors"):
+    for file in tmp_path.glob("*/*.safetensors"):
         file.write_bytes(b"")
     with pytest.raises(UserError, match="no checkpoint can be read"):
         train(plain(), data(), Training(epochs=3), checkpoints=Checkpoints(tmp_path))
@@ -192,12 +194,13 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_no_pickle_in_a_checkpoint(tmp_path: Path) -> None:
     train(network(), data(), Training(epochs=1), checkpoints=Checkpoints(tmp_path))
-    (file,) = tmp_path.iterdir()
-    content = file.read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    assert file.suffix == ".safetensors"
-    assert content[8:9] == b"{"
-    assert 8 + size < len(content)
+    (folder,) = tmp_path.iterdir()
+    assert {file.suffix for file in folder.iterdir()} == {".safetensors", ".json"}
+    for file in folder.glob("*.safetensors"):
+        content = file.read_bytes()
+        size = int.from_bytes(content[:8], "little")
+        assert content[8:9] == b"{"
+        assert 8 + size < len(content)
 
 
 def test_what_diverges_names_the_step_and_loses_nothing() -> None:

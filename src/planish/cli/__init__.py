@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 import planish
-from planish.cli import formats, job, lists, machine, search
+from planish.cli import federate, formats, job, launch, lists, machine, plan, search, train
 from planish.cli.console import explain
 
 HELP = """
@@ -53,8 +53,12 @@ app.command()(job.compress)
 app.command()(job.build)
 app.command()(job.bench)
 app.command()(job.report)
+app.command()(plan.plan)
+app.command()(train.train)
 app.command()(search.search)
 app.command()(search.worker)
+app.command()(federate.federate)
+app.command()(launch.launch)
 app.command()(machine.doctor)
 app.command()(lists.models)
 app.add_typer(formats.app, name="formats", help=formats.formats.__doc__)

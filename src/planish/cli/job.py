@@ -50,6 +50,9 @@ def analyze(
     run: RunDir = None,
     depth: Annotated[int, typer.Option(min=1, help="Levels of modules to show.")] = 2,
     batch: Batch = None,
+    training: Annotated[
+        bool, typer.Option("--training", help="A training step instead: both passes, and the memory they need.")
+    ] = False,
     trust: Trust = False,
 ) -> None:
     """Show where the time and the bytes of a model go.
@@ -57,8 +60,12 @@ def analyze(
     \b
     planish analyze minilm
     planish analyze my_model.py:make --depth 3
+    planish analyze minilm --training --batch 32
     """
     folder = run or _folder(model)
+    if training:
+        _analyze_training(model, folder, depth, batch, trust)
+        return
     with working(folder) as progress:
         progress(0, 0, "loading PyTorch and the model")
         from planish import analysis, flow
@@ -69,8 +76,39 @@ def analyze(
         table = analysis.analyze(source.graph, job.call.sizes).table(depth, analysis.peaks())
     console.print(table)
     _tell(job)
-    _write_page(record)
+    write_page(record)
     console.print(f"page {folder / 'report.html'}", style="dim")
+
+
+def _analyze_training(model: str, folder: Path, depth: int, batch: int | None, trust: bool) -> None:
+    with working(folder) as progress:
+        progress(0, 0, "loading PyTorch and the model")
+        from planish.flow import backward, resolve
+        from planish.report.numbers import quantity
+
+        cost, measured = backward.analyze(Run(folder), resolve(model, trust, batch=batch, training=True), progress)
+    console.print(cost.table(depth))
+    step = cost.trace
+    totals = {
+        "parameters": step.parameters,
+        "batch": step.inputs,
+        "gradients": step.gradients,
+        "optimizer": step.optimizer,
+        "activations kept": cost.activations,
+    }
+    console.print(", ".join(f"{name} {quantity(size, 'B')}" for name, size in totals.items()), markup=False)
+    where = " ".join(filter(None, (step.peak_at[0], cost.paths.get(step.peak_at[1], ""))))
+    console.print(
+        f"[bold]peak {quantity(step.peak, 'B')} predicted[/] (in {escape(where)}), "
+        f"{quantity(measured, 'B')} measured on this CPU ({step.peak / measured - 1:+.1%})"
+    )
+    if cost.peak_recomputed is not None:
+        again = sum(part.forward for path, part in cost.by_path().items() if path in cost.blocks)
+        console.print(
+            f"each of {len(cost.blocks)} blocks computed again: about {quantity(cost.peak_recomputed, 'B')} "
+            f"for {quantity(again, 'FLOP')} more"
+        )
+    console.print(f"rows {folder / 'measurements.jsonl'}", style="dim")
 
 
 def compress(
@@ -196,11 +234,12 @@ def _tell(job: Job) -> None:
 
 def finish(run: Run) -> None:
     """Write the page of a run, and say what was found."""
-    _write_page(run)
+    write_page(run)
     _say(run)
 
 
-def _write_page(run: Run) -> None:
+def write_page(run: Run) -> None:
+    """Write the page of a run, or say what it takes to."""
     from planish.errors import MissingExtra
     from planish.report import write
 

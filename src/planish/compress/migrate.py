@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, fx
 
 from planish.compress.sites import Site, free_name, roles
-from planish.compress.sweep import flat_inputs
 from planish.graph import Editor, Graph, Node
 
 SHAPE_OPS = frozenset(
@@ -165,5 +164,5 @@ def _channels_keep_order(graph: Graph, through: dict[str, tuple[Node, Node]]) ->
             return value
 
     with torch.no_grad():
-        Trace(graph.module()).run(*flat_inputs(graph, *graph.example), enable_io_processing=False)
+        Trace(graph.module()).run(*graph.flat_inputs(*graph.example), enable_io_processing=False)
     return kept

@@ -55,21 +55,6 @@ def check_items(data: Data | None, who: str) -> list[tuple[tuple[Any, ...], dict
     return items
 
 
-def flat_inputs(graph: Graph, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[Any]:
-    """The values of the graph's inputs, in order.
-
-    Raises:
-        DataError: The item has another structure than the example inputs.
-    """
-    names = graph.in_spec.child(1).context
-    if set(names or ()) == set(kwargs):
-        kwargs = {name: kwargs[name] for name in names or ()}
-    leaves, spec = pytree.tree_flatten((args, kwargs))
-    if spec != graph.in_spec:
-        raise DataError(f"an item of data has the structure {spec}, the graph takes {graph.in_spec}", "data")
-    return leaves
-
-
 def sweep(
     graph: Graph,
     data: Data | None,
@@ -88,7 +73,7 @@ def sweep(
         who: The name of the pass, for errors.
         casts: False computes exact values only (`actual` and `exact` are then the same object).
     """
-    items = [flat_inputs(graph, *item) for item in check_items(data, who)]
+    items = [graph.flat_inputs(*item) for item in check_items(data, who)]
     left = set(wanted)
     order = list(graph.fx.nodes)
     last = {source: node for node in order for source in node.all_input_nodes}

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -58,6 +59,7 @@ def resolve(
     metric: str | None = None,
     batch: int | None = None,
     answers: Mapping[str, Any] | None = None,
+    training: bool = False,
 ) -> Source:
     """Load and capture a MODEL.
 
@@ -71,6 +73,7 @@ def resolve(
         batch: Rows of a call that is timed; None takes 1 where the batch varies.
         answers: What a recipe says of the decisions in a model of the user's (`Recipe.arguments`); those that it does
             not say are as their first options.
+        training: Capture training mode too.
 
     Raises:
         OptionError: A batch is asked of a model whose batch is fixed.
@@ -85,13 +88,21 @@ def resolve(
         return answered(hole, (answers or {}).get(name))
 
     with answering(answer):
-        return replace(_resolved(model, trust, data, metric, batch, answers or {}), decisions=frozenset(asked))
+        return replace(
+            _resolved(model, trust, data, metric, batch, answers or {}, training), decisions=frozenset(asked)
+        )
 
 
 def _resolved(
-    model: str, trust: bool, data: str | None, metric: str | None, batch: int | None, answers: Mapping[str, Any]
+    model: str,
+    trust: bool,
+    data: str | None,
+    metric: str | None,
+    batch: int | None,
+    answers: Mapping[str, Any],
+    training: bool,
 ) -> Source:
-    loaded = _load(model, trust, answers)
+    loaded = load(model, trust, answers)
     if isinstance(loaded, Graph):
         if data or metric:
             raise OptionError(
@@ -101,7 +112,7 @@ def _resolved(
         return Source(Path(model).stem, loaded, None, batch)
     task = _with_data(loaded, data, metric)
     with _hushed():
-        graph = capture(task.model, (task.args, task.kwargs), dynamic=task.dynamic, training=False)
+        graph = capture(task.model, (task.args, task.kwargs), dynamic=task.dynamic, training=training)
     call_of(graph, batch)  # a batch that cannot be is said now
     return Source(task.name, graph, task, batch)
 
@@ -125,7 +136,8 @@ def _hushed() -> Iterator[None]:
         logging.disable(logging.NOTSET)
 
 
-def _load(model: str, trust: bool, answers: Mapping[str, Any]) -> Task | Graph:
+def load(model: str, trust: bool = False, answers: Mapping[str, Any] = MappingProxyType({})) -> Task | Graph:
+    """What a MODEL is, before it is captured: a task, or the graph of a file."""
     if not model.strip():
         raise ModelError("no model is named", "MODEL", "planish models, or file.py:function")
     if ".py:" in model:

@@ -8,13 +8,13 @@ from functools import lru_cache
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, library
 
 from planish.errors import OptionError
 from planish.formats import Format, Lut, get
 from planish.formats.learning import Gradient, gradients
 
-_LIBRARY = torch.library.Library("planish", "DEF")
+_LIBRARY = library.Library("planish", "DEF")
 _LIBRARY.define(
     'cast(Tensor x, Tensor[] parameters, str format, str gradient="straight-through", int? seed=None) -> Tensor',
     tags=(torch.Tag.pt2_compliant_tag,),
@@ -56,7 +56,7 @@ def _check(x: Tensor, parameters: Sequence[Tensor], format: str, gradient: str) 
     return parsed
 
 
-@torch.library.impl(_LIBRARY, "cast", "CompositeExplicitAutograd")
+@library.impl(_LIBRARY, "cast", "CompositeExplicitAutograd")
 def _eager(
     x: Tensor, parameters: Sequence[Tensor], format: str, gradient: str = "straight-through", seed: int | None = None
 ) -> Tensor:
@@ -67,7 +67,7 @@ def _eager(
     return y if y.stride() == like.stride() else like.copy_(y)
 
 
-@torch.library.register_fake("planish::cast", lib=_LIBRARY)
+@library.register_fake("planish::cast", lib=_LIBRARY)
 def _fake(
     x: Tensor, parameters: Sequence[Tensor], format: str, gradient: str = "straight-through", seed: int | None = None
 ) -> Tensor:
@@ -98,4 +98,4 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     return (to_x, to_parameters, None, None, None)[: len(ctx.needs_input_grad)]
 
 
-torch.library.register_autograd("planish::cast", _backward, setup_context=_save, lib=_LIBRARY)
+library.register_autograd("planish::cast", _backward, setup_context=_save, lib=_LIBRARY)

@@ -18,7 +18,7 @@ import torch
 from torch import fx, nn
 from torch.utils import _pytree as pytree
 
-from planish.errors import OptionError, PlanishError
+from planish.errors import DataError, OptionError, PlanishError
 from planish.graph import check, evaluate, store
 from planish.graph.assemble import assemble, assemble_tree
 from planish.graph.branches import calls_of, copied, steps_of
@@ -88,6 +88,20 @@ class Graph:
     def in_spec(self) -> pytree.TreeSpec:
         """Structure of `(args, kwargs)`."""
         return self.fx._codegen.pytree_info.in_spec  # type: ignore[attr-defined]  # every graph here has a pytree codegen
+
+    def flat_inputs(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> list[Any]:
+        """The values of the inputs, in order.
+
+        Raises:
+            DataError: They have another structure than the example inputs.
+        """
+        names = self.in_spec.child(1).context
+        if set(names or ()) == set(kwargs):
+            kwargs = {name: kwargs[name] for name in names or ()}
+        leaves, spec = pytree.tree_flatten((tuple(args), dict(kwargs)))
+        if spec != self.in_spec:
+            raise DataError(f"an item of data has the structure {spec}, the graph takes {self.in_spec}", "data")
+        return leaves
 
     @property
     def out_spec(self) -> pytree.TreeSpec:

@@ -14,7 +14,7 @@ from typing import Any
 
 from planish.errors import MissingExtra, UserError
 from planish.record import Run
-from planish.report import search
+from planish.report import plan, search
 from planish.report.numbers import percent, quantity
 from planish.report.rows import Row
 from planish.report.view import read, recipe_steps
@@ -36,7 +36,9 @@ def write(run_path: str | os.PathLike[str]) -> Path:
     if not any((folder / name).is_file() for name in ("measurements.jsonl", search.TRIALS)):
         raise UserError("this is not a run folder: it has no measurements.jsonl", str(run_path), "planish demo")
     run = Run(run_path)
-    return run.write("report.html", render_search(run) if (folder / search.TRIALS).is_file() else render(run))
+    if (folder / search.TRIALS).is_file():
+        return run.write("report.html", render_search(run))
+    return run.write("report.html", render_plan(run) if plan.is_plan(run) else render(run))
 
 
 def render(run: Run) -> str:
@@ -57,6 +59,11 @@ def render_search(run: Run) -> str:
     """The page of a search as text."""
     view = search.read(run)
     return _laid_out("search.html", view=view, data=_script_json(view.figures))
+
+
+def render_plan(run: Run) -> str:
+    """The page of a plan as text."""
+    return _laid_out("plan.html", view=plan.read(run))
 
 
 def _laid_out(template: str, **values: Any) -> str:

@@ -64,21 +64,11 @@ class Fit(Pass):
     @property
     def training(self) -> Training:
         """The options of the loop."""
-        return Training(
-            epochs=self.epochs,
-            minutes=self.minutes,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            average=self.average,
-            seed=self.seed,
-        )
+        return Training.of(self)
 
     def plan(self, graph: Graph) -> list[Step]:
         """One step for each parameter that trains."""
-        names = network.parameters_of(graph, parse_selector(self.where))
-        readers = {str(source.target): node for node in reversed(graph.nodes) for source in node.inputs}
-        shown = [name for name in graph.tensors if name in names and name in readers]
-        return [Step(name.rpartition(".")[0], readers[name].name, f"trains {name}") for name in shown]
+        return network.steps_of(graph, parse_selector(self.where))
 
     def apply(self, graph: Graph, data: Data | None, progress: Progress) -> Graph:
         """The trained graph.

@@ -17,22 +17,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.utils import _pytree as pytree
 
 from planish.errors import DataError, OptionError, UserError
 from planish.training import randomness
 from planish.training.average import Average
 from planish.training.callbacks import Callback, Moment, tell
-from planish.training.checkpoint import Checkpoints
+from planish.training.checkpoint import Checkpoints, like
+from planish.training.engine import Alone, Engine, Item, Loss
 from planish.training.optimizers import groups
 from planish.training.options import Training
 from planish.training.schedules import scheduler
 
-Item = tuple[Any, ...]
-Loss = Callable[[nn.Module, Item], Tensor]
-"""`(module, item of data) -> scalar`; it calls the module itself."""
 Progress = Callable[[int, int, str], None]
-_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 class Diverged(UserError):
@@ -58,6 +54,7 @@ class Loop:
         callbacks: What watches.
         checkpoints: Where to save, and what to continue from.
         progress: Called with (thousandths done, 1000, what).
+        engine: Makes what computes the gradients, one process on one device by default.
 
     Attributes:
         step: Steps done.
@@ -77,22 +74,23 @@ class Loop:
         callbacks: Sequence[Callback] = (),
         checkpoints: Checkpoints | None = None,
         progress: Progress | None = None,
+        engine: Callable[[nn.Module, Loss, Training], Engine] = Alone,
     ) -> None:
         self.module, self.training, self.step, self.epoch = module, training, 0, 0
-        self._data, self._loss, self._callbacks, self._checkpoints = data, loss, callbacks, checkpoints
+        self._data, self._callbacks, self._checkpoints = data, callbacks, checkpoints
         self._progress = progress
-        self._parameters = [p for p in module.parameters() if p.requires_grad]
-        if not self._parameters:
+        if not any(p.requires_grad for p in module.parameters()):
             raise OptionError("no parameter of the model asks for a gradient", "training", "requires_grad_(True)")
-        self._device = self._parameters[0].device
+        self._engine = engine(module, loss, training)
+        self._parameters = self._engine.parameters()
         self._items = len(data) if isinstance(data, Sized) else sum(1 for _ in data)
         if not self._items:
             raise DataError("there is no data to train on", "data", "yield at least one item")
         self._optimizer = training.make_optimizer(
-            groups(self._parameters, training.weight_decay), lr=training.learning_rate
+            groups(self._parameters.values(), training.weight_decay), lr=training.learning_rate
         )
-        self._scaler = torch.amp.GradScaler(self._device.type, enabled=training.precision == "fp16")
-        self._average = Average(self._parameters, training.average) if training.average else None
+        self._scaler = self._engine.scaler
+        self._average = Average(self._parameters.values(), training.average) if training.average else None
         self._place, self._total, self._before, self._start = 0, 0.0, 0.0, time.monotonic()
         self._scheduler = scheduler(self._optimizer, training.factor, self._middle)
         self._sown: dict[str, Any] = {}
@@ -106,12 +104,14 @@ class Loop:
         """
         with randomness.seeded(self.training.seed):
             self._start = time.monotonic()
-            saved = self._checkpoints.load() if self._checkpoints else None
+            saved = self._checkpoints.load(self._like) if self._checkpoints else None
             if saved is not None:
-                self._restore(saved)
+                self._restore(*saved)
             while not self._is_over():
                 self._run_epoch()
             self._save()
+            if self._checkpoints:
+                self._checkpoints.finish()
             if self._average:
                 self._average.apply()
             tell(self._callbacks, "on_end", self._moment(self._total / max(1, self._place or self._per_epoch)))
@@ -153,18 +153,12 @@ class Loop:
     # One step --------------------------------------------------------------------------------------------------------
 
     def _step(self, group: list[Item]) -> None:
-        total = 0.0
-        for item in group:
-            with torch.autocast(self._device.type, _DTYPES.get(self.training.precision), self._is_mixed):
-                loss = self._loss(self.module, self._moved(item)) / len(group)
-            total += float(loss.detach())
-            self._scaler.scale(loss).backward()
+        total = self._engine.backward(group, self.step)
         self._scaler.unscale_(self._optimizer)
-        gradients = [p.grad for p in self._parameters if p.grad is not None]
-        length = torch.nn.utils.get_total_norm(gradients)
-        self._check(total, float(length))
+        length = self._engine.length()
+        self._check(total, length)
         if self.training.clip:
-            torch.nn.utils.clip_grads_with_norm_(self._parameters, self.training.clip, length)
+            self._shrink(self.training.clip / (length + 1e-6))
         self._scaler.step(self._optimizer)  # passes over a step whose scaled gradients overflowed
         self._scaler.update()
         self._optimizer.zero_grad(set_to_none=True)
@@ -175,7 +169,13 @@ class Loop:
         self._scheduler.step()
         if self._checkpoints and self.step % self._checkpoints.every == 0:
             self._save()
-        self._tell(total, rate, float(length))
+        self._tell(total, rate, length)
+
+    def _shrink(self, factor: float) -> None:
+        """Multiply the gradient, if that makes it shorter."""
+        for parameter in self._parameters.values():
+            if factor < 1 and parameter.grad is not None:
+                parameter.grad.mul_(factor)
 
     def _check(self, loss: float, length: float) -> None:
         """Refuse a step that would destroy the parameters."""
@@ -183,21 +183,16 @@ class Loop:
             return
         self._optimizer.zero_grad(set_to_none=True)
         self._save()
+        if self._checkpoints:
+            self._checkpoints.finish()
         what = f"the loss is {loss} and its gradient's length {length}"
         hint = "a lower learning_rate, clip=1.0, or precision='fp32'"
         raise Diverged(what, f"step {self.step + 1}, epoch {self.epoch + 1}", hint, self.module)
 
-    @property
-    def _is_mixed(self) -> bool:
-        return self.training.precision != "fp32"
-
-    def _moved(self, item: Item) -> Item:
-        return pytree.tree_map(lambda leaf: leaf.to(self._device) if isinstance(leaf, Tensor) else leaf, item)
-
     # Where we are ----------------------------------------------------------------------------------------------------
 
     def _seconds(self) -> float:
-        return self._before + time.monotonic() - self._start
+        return self._engine.agreed(self._before + time.monotonic() - self._start)
 
     def _share(self) -> float:
         """How much is done: of steps, of epochs or of time, whichever is furthest."""
@@ -231,43 +226,65 @@ class Loop:
 
     # Checkpoints -----------------------------------------------------------------------------------------------------
 
-    def _tensors(self) -> dict[str, Tensor]:
-        return {**dict(self.module.named_parameters()), **dict(self.module.named_buffers())}
-
     def _save(self) -> None:
         if not self._checkpoints:
             return
-        state = {
+        tensors = {f"module.{name}": tensor for name, tensor in self._engine.tensors().items()}
+        for name, parameter in self._parameters.items():
+            for key, value in self._optimizer.state.get(parameter, {}).items():
+                tensors[f"optimizer.{name}.{key}"] = value
+        if self._average:
+            tensors |= {f"average.{n}": v for n, v in zip(self._parameters, self._average.values, strict=True)}
+        schedule = self._scheduler.state_dict()
+        schedule.pop("lr_lambdas", None)
+        rest = {
             "training": _described(self.training),
-            "module": self._tensors(),
-            "optimizer": self._optimizer.state_dict(),
-            "scheduler": self._scheduler.state_dict(),
+            "scheduler": schedule,
+            "rates": [group["lr"] for group in self._optimizer.param_groups],
             "scaler": self._scaler.state_dict(),
-            "average": self._average.values if self._average else [],
             "position": [self.step, self.epoch, self._place, self._total, self._seconds()],
             "random": randomness.state(),
             "sown": self._sown,
         }
-        state["scheduler"].pop("lr_lambdas", None)
-        self._checkpoints.save(self.step, state)
+        self._checkpoints.save(self.step, tensors, rest)
 
-    def _restore(self, state: dict[str, Any]) -> None:
-        mine, its = self._tensors(), state["module"]
-        same = {name: tuple(t.shape) for name, t in mine.items()} == {name: tuple(t.shape) for name, t in its.items()}
-        if not same or state["training"] != _described(self.training):
+    def _like(self, name: str, shape: torch.Size, dtype: torch.dtype) -> Tensor | None:
+        """What a tensor of a checkpoint is read into; None for what other processes have."""
+        kind, _, rest = name.partition(".")
+        if kind != "optimizer":
+            known = self._engine.tensors().get(rest)
+            return None if known is None or known.shape != shape else like(known, dtype)
+        rest, _, key = rest.rpartition(".")
+        parameter = self._parameters.get(rest)
+        if parameter is None:
+            return None
+        return like(parameter, dtype) if key != "step" and parameter.shape == shape else torch.empty(shape, dtype=dtype)
+
+    @torch.no_grad()
+    def _restore(self, tensors: dict[str, Tensor], rest: dict[str, Any]) -> None:
+        mine = self._engine.tensors()
+        whole = all(f"module.{name}" in tensors for name in mine)
+        if not whole or rest["training"] != _described(self.training):
             where = str(self._checkpoints.folder) if self._checkpoints else ""
             raise UserError("the checkpoint is of another model or of other options", where, "another folder")
-        with torch.no_grad():
-            for name, tensor in mine.items():
-                tensor.copy_(its[name])
-        self._optimizer.load_state_dict(state["optimizer"])
-        self._scheduler.load_state_dict({**state["scheduler"], "lr_lambdas": [None] * len(self._scheduler.lr_lambdas)})
-        self._scaler.load_state_dict(state["scaler"])
+        for name, tensor in mine.items():
+            tensor.copy_(tensors[f"module.{name}"])
+        for name, parameter in self._parameters.items():
+            start = f"optimizer.{name}."
+            found = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
+            if found:
+                self._optimizer.state[parameter] = {
+                    key: value if key == "step" else value.to(parameter.device) for key, value in found.items()
+                }
+        for group, rate in zip(self._optimizer.param_groups, rest["rates"], strict=False):
+            group["lr"] = rate
+        self._scheduler.load_state_dict({**rest["scheduler"], "lr_lambdas": [None] * len(self._scheduler.lr_lambdas)})
+        self._scaler.load_state_dict(rest["scaler"])
         if self._average:
-            self._average.load(state["average"], state["position"][0])
-        self.step, self.epoch, self._place, self._total, self._before = state["position"]
-        self._sown = state["sown"]
-        randomness.restore(state["random"])
+            self._average.load([tensors[f"average.{name}"] for name in self._parameters], rest["position"][0])
+        self.step, self.epoch, self._place, self._total, self._before = rest["position"]
+        self._sown = rest["sown"]
+        randomness.restore(rest["random"])
 
 
 def _described(training: Training) -> dict[str, Any]:

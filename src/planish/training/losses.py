@@ -35,13 +35,18 @@ distances = Registry(
 
 def cross_entropy(output: Any, target: Tensor) -> Tensor:
     """Of scores `(batch, classes, ...)` and class numbers `(batch, ...)`."""
-    return functional.cross_entropy(read_tensor(output).float(), target)
+    return functional.cross_entropy(_wide(read_tensor(output)), target)
 
 
 def mse(output: Any, target: Tensor) -> Tensor:
     """Mean squared difference of the output's tensor and a target of as many numbers."""
-    found = read_tensor(output).float()
+    found = _wide(read_tensor(output))
     return functional.mse_loss(found, target.reshape(found.shape).to(found.dtype))
+
+
+def _wide(values: Tensor) -> Tensor:
+    """Float32 or wider."""
+    return values if values.dtype == torch.float64 else values.float()
 
 
 def relative(student: Tensor, teacher: Tensor) -> Tensor:

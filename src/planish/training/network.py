@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeVar
 
+import torch
 from torch import Tensor, nn
 from torch.utils import _pytree as pytree
 
 from planish.errors import OptionError
-from planish.graph import Graph, Node, Selector
+from planish.graph import Graph, Node, Selector, Step
 from planish.graph.copying import copy_graph
 from planish.graph.evaluate import fold
 
+Model = TypeVar("Model", Graph, nn.Module)
 Stored = Mapping[str, frozenset[str] | None]
 
 
@@ -50,6 +53,14 @@ def parameters_of(graph: Graph, where: Selector) -> set[str]:
             f"the selector {str(where)!r} matches no operation with a parameter that may train", "where", "where='any'"
         )
     return chosen
+
+
+def steps_of(graph: Graph, where: Selector) -> list[Step]:
+    """One step of a plan for each parameter that trains, `(path, node, "trains NAME")`."""
+    names = parameters_of(graph, where)
+    readers = {str(source.target): node for node in reversed(graph.nodes) for source in node.inputs}
+    shown = [name for name in graph.tensors if name in names and name in readers]
+    return [Step(name.rpartition(".")[0], readers[name].name, f"trains {name}") for name in shown]
 
 
 def folded(graph: Graph, trains: Iterable[str]) -> Graph:
@@ -131,3 +142,14 @@ def moved(graph: Graph, values: Mapping[str, Tensor]) -> Graph:
     """`graph` with other values for some tensors, whatever they are tied to."""
     fresh = {id(graph.tensors[name]): _like(graph.tensors[name], value) for name, value in values.items()}
     return graph.replace(tensors={name: fresh.get(id(old), old) for name, old in graph.tensors.items()})
+
+
+def with_values(model: Model, values: Mapping[str, Tensor]) -> Model:
+    """A graph with other values for the tensors of these names and for those tied to them; or a module, changed."""
+    if isinstance(model, Graph):
+        return moved(model, {name: value for name, value in values.items() if name in model.tensors})
+    with torch.no_grad():
+        for name, tensor in (*model.named_parameters(remove_duplicate=False), *model.named_buffers()):
+            if name in values:
+                tensor.copy_(values[name])
+    return model

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Literal, get_args
 
 from planish.errors import OptionError
@@ -63,6 +63,11 @@ class Training:
         if self.precision not in get_args(Precision):
             raise OptionError(f"unknown precision {self.precision!r}", "precision", "'fp32', 'bf16' or 'fp16'")
         _ = self.make_optimizer, self.factor  # which tell an unknown name
+
+    @classmethod
+    def of(cls, stage: object) -> Training:
+        """The options that a stage of a recipe has fields for; the others by default."""
+        return cls(**{each.name: getattr(stage, each.name) for each in fields(cls) if hasattr(stage, each.name)})
 
     @property
     def make_optimizer(self) -> Factory:

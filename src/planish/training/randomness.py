@@ -39,7 +39,8 @@ def restore(given: dict[str, Any]) -> None:
 def seeded(seed: int) -> Iterator[None]:
     """Within, all generators start from `seed`; afterwards they are as they were."""
     before = state()
-    torch.manual_seed(seed)
+    sow = torch.manual_seed if torch.cuda.is_available() else torch.default_generator.manual_seed
+    sow(seed)  # the former keeps a list of what to do should there be a GPU one day, with a traceback each
     np.random.seed(seed % 2**32)
     random.seed(seed)
     try:

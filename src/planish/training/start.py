@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from torch import Tensor, nn
@@ -15,8 +16,24 @@ from planish.training.checkpoint import Checkpoints
 from planish.training.loop import Loop
 from planish.training.losses import TaskLoss, losses
 from planish.training.options import Training
+from planish.training.parallel import start as parallel
+from planish.training.parallel.plan import Plan
 
 Model = TypeVar("Model", Graph, nn.Module)
+
+
+@dataclass(frozen=True)
+class OfTarget:
+    """The loss of an item `(args, kwargs, target)`."""
+
+    loss: TaskLoss
+
+    def __call__(self, module: nn.Module, item: tuple[Any, ...]) -> Tensor:
+        """Of what the module returns, and the target."""
+        if not isinstance(item, tuple | list) or len(item) != 3:
+            raise DataError("an item to train on is (args, kwargs, target)", "data", "((x,), {}, y)")
+        args, kwargs, target = item
+        return self.loss(module(*args, **kwargs), target)
 
 
 def train(
@@ -27,6 +44,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
+    plan: Plan | None = None,
 ) -> Model:
     """Train a model in training mode (dropout on, batch norms collecting statistics), on any device it is on.
 
@@ -38,6 +56,7 @@ def train(
         callbacks: What watches: `History()`, `tensorboard(folder)`, anything with the three methods of `Callback`.
         checkpoints: Where to save. A training that was killed goes on from there when it is started again.
         progress: Called with (done, total, what).
+        plan: How it is spread over devices (`planish.training.parallel`); what comes out is the same.
 
     Returns:
         A new graph; or the module itself, in the mode it was in.
@@ -50,16 +69,13 @@ def train(
     """
     if not isinstance(model, Graph | nn.Module):
         raise OptionError(f"a graph or a module can train, not {type(model).__name__}", "model", "planish.capture(...)")
-    net = model.module() if isinstance(model, Graph) else model
     chosen = losses[loss] if isinstance(loss, str) else loss
+    of_item = OfTarget(chosen)
+    if plan is not None:
+        values = parallel.train(model, data, training, of_item, callbacks, checkpoints, progress, plan)
+        return network.with_values(model, values)
+    net = model.module() if isinstance(model, Graph) else model
     before = net.training
-
-    def of_item(module: nn.Module, item: tuple[Any, ...]) -> Tensor:
-        if not isinstance(item, tuple | list) or len(item) != 3:
-            raise DataError("an item to train on is (args, kwargs, target)", "data", "((x,), {}, y)")
-        args, kwargs, target = item
-        return chosen(module(*args, **kwargs), target)
-
     net.train()
     try:
         Loop(net, data, of_item, training, callbacks, checkpoints, progress).run()

@@ -19,8 +19,7 @@ class Suite(BasicSamplerTestCase, RelativeSamplerTestCase, MultiObjectiveSampler
     name: ClassVar[str]
     options: ClassVar[dict[str, int]] = {}
 
-    def test_single_parameter_objective(self) -> None:  # theirs asks three options for ten trials; ours end a study
-        """Not for ours."""
+    test_single_parameter_objective = None  # it asks three options for ten trials, and ours end such a study
 
     @pytest.fixture
     def sampler(self) -> Callable[[], BaseSampler]:

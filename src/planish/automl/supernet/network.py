@@ -14,7 +14,6 @@ from torch.utils import _pytree as pytree
 from planish.automl.supernet.insert import Mixed, Weaver, functional
 from planish.automl.supernet.run import Memory, Program, Share
 from planish.automl.supernet.slots import Point, Slot, sites_of
-from planish.compress.sweep import flat_inputs
 from planish.errors import OptionError, PlanishError
 from planish.graph import Graph
 from planish.graph.modes import switch
@@ -103,7 +102,7 @@ class Supernet(nn.Module):
         kwargs: dict[str, Any],
         memory: Memory | None = None,
     ) -> Any:
-        inputs = flat_inputs(self.graph, args, kwargs)
+        inputs = self.graph.flat_inputs(args, kwargs)
         return self._answer(program.run(inputs, choice, memory))
 
     def _answer(self, outputs: Sequence[Any]) -> Any:
@@ -215,7 +214,7 @@ class Path:
         net = self._net
         assert net._features is not None, "it is a classifier"
         with torch.inference_mode(), net.settling():
-            return net._features.run(flat_inputs(net.graph, args, kwargs), self._choice, self._memory)[0]
+            return net._features.run(net.graph.flat_inputs(args, kwargs), self._choice, self._memory)[0]
 
 
 def one_batch(items: Sequence[Item]) -> Item:

@@ -14,10 +14,11 @@ from torch import Tensor, fx, nn
 from planish.analysis import analyze
 from planish.compress.adaptive.heads import NEVER, Answers, fit, thresholds
 from planish.compress.adaptive.stages import EXIT
-from planish.compress.adaptive.values import ancestors, depending, result, siblings, values_of
+from planish.compress.adaptive.values import depending, result, siblings, values_of
 from planish.compress.sweep import check_items
 from planish.errors import DataError, OptionError
 from planish.graph import FAMILIES, Data, Editor, Graph, Node, Pass, Progress, Step
+from planish.graph.cut import ancestors
 
 aten = torch.ops.aten
 GRID = 4

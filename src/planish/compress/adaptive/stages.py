@@ -2,20 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, fx
-from torch.fx.graph import _PyTreeCodeGen, _PyTreeInfo
 from torch.utils import _pytree as pytree
 
-from planish.compress.adaptive.values import ancestors, is_size
 from planish.errors import OptionError
 from planish.graph import Graph, Node
-from planish.graph.assemble import read_by
-from planish.graph.ops import base_name
-from planish.graph.shapes import size_text
+from planish.graph.cut import ancestors, is_size, part
 
 EXIT = "Exit"
 """The type of the modules that an exit's operations belong to."""
@@ -74,8 +68,7 @@ def stages(graph: Graph) -> list[Stage]:
         ordered = [node for node in graph.fx.nodes if node in takes]
         for node in (*passes, *ordered):
             _check_rows(graph, node, batch)
-        steps = _cut(graph, own, ordered, [*results, *passes])
-        stage = _graph(graph, steps, [values[node] for node in ordered])
+        stage = part(graph, own, ordered, [*results, *passes], [values[node] for node in ordered])
         given = stage(*stage.example[0])
         values.update(zip(passes, given[len(results) :], strict=True))
         found.append(Stage(stage, tuple(node.name for node in ordered), tuple(node.name for node in passes)))
@@ -125,61 +118,3 @@ def _check_rows(graph: Graph, node: fx.Node, batch: int | str) -> None:
             Node(graph, node).path or node.name,
             "exit at another module",
         )
-
-
-def _cut(graph: Graph, own: set[fx.Node], takes: Sequence[fx.Node], gives: Sequence[fx.Node]) -> fx.Graph:
-    """The steps that a stage runs, as a graph of their own."""
-    steps, places = fx.Graph(), dict[fx.Node, fx.Node]()
-
-    def copy(node: fx.Node) -> None:
-        if is_size(node) and base_name(node.target) == "sym_size":
-            places[node] = _measured(graph, node, places, takes, steps)
-            return
-        for source in node.all_input_nodes:
-            if source not in places:
-                copy(source)
-        places[node] = steps.node_copy(node, places.__getitem__)
-        places[node]._rename(node.name)
-
-    needed = [node for node in graph.fx.nodes if node in own]
-    read = ancestors(*needed)
-    for node in graph.fx.nodes:
-        if node.op == "get_attr" and node in read:
-            copy(node)
-    for node in takes:
-        places[node] = steps.placeholder(node.name)
-        places[node].meta = dict(node.meta)
-        places[node]._rename(node.name)
-    for node in needed:
-        if node not in places:
-            copy(node)
-    steps.output([places[node] for node in gives])
-    names = [places[node].name for node in takes]
-    spec_in = pytree.tree_structure((tuple(range(len(takes))), {}))
-    spec_out = pytree.tree_structure(list(range(len(gives))))
-    steps.set_codegen(_PyTreeCodeGen(_PyTreeInfo(names, spec_in, spec_out)))
-    return steps
-
-
-def _measured(
-    graph: Graph, node: fx.Node, places: dict[fx.Node, fx.Node], takes: Sequence[fx.Node], steps: fx.Graph
-) -> fx.Node:
-    """A size read off one of the tensors that the stage takes."""
-    wanted = size_text(node.meta["val"], graph.symbols)
-    for source in takes:
-        for axis, size in enumerate(source.meta["val"].shape):
-            if size_text(size, graph.symbols) == wanted:
-                made = steps.call_function(torch.ops.aten.sym_size.int, (places[source], axis))
-                made.meta = dict(node.meta)
-                return made
-    raise OptionError(f"a stage needs the size {wanted}, which none of its inputs has", node.name, "another module")
-
-
-def _graph(whole: Graph, steps: fx.Graph, example: Iterable[Tensor]) -> Graph:
-    tensors = read_by(steps, whole.tensors)
-    made = whole.replace(fx=steps, tensors=tensors, buffers=whole.buffers & tensors.keys(), origin=None)
-    varying = {
-        node.name: {axis: size for axis, size in enumerate(node.shape or ()) if isinstance(size, str)}
-        for node in made.inputs
-    }
-    return made.replace(example=(tuple(example), {}), dynamic=varying).verify()

@@ -11,9 +11,10 @@ import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
-from planish.compress.adaptive.values import ancestors, values_of
+from planish.compress.adaptive.values import values_of
 from planish.errors import GraphError, OptionError
 from planish.graph import Editor, Graph, Node, Selector
+from planish.graph.cut import ancestors
 
 _RESHAPES = frozenset({"view", "reshape", "_unsafe_view"})
 

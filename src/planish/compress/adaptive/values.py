@@ -7,10 +7,8 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch.utils import _pytree as pytree
 from typing_extensions import override
 
-from planish.compress.sweep import flat_inputs
 from planish.errors import OptionError
 from planish.graph import Graph, Node
 
@@ -44,24 +42,6 @@ def siblings(graph: Graph, path: str) -> list[str]:
     return [f"{parent}.{place}" for place in sorted({int(part) for part in starts if part.isdecimal()})]
 
 
-def is_size(node: fx.Node) -> bool:
-    """Whether a node is a number made of sizes."""
-    leaves = pytree.tree_leaves(node.meta.get("val"))
-    return node.op == "call_function" and not any(isinstance(leaf, Tensor) for leaf in leaves)
-
-
-def ancestors(*nodes: fx.Node, past_sizes: bool = True) -> set[fx.Node]:
-    """The nodes and everything that they are computed from; unless `past_sizes`, not what only its size is read of."""
-    found, waiting = set(nodes), list(nodes)
-    while waiting:
-        node = waiting.pop()
-        for source in () if is_size(node) and not past_sizes else node.all_input_nodes:
-            if source not in found:
-                found.add(source)
-                waiting.append(source)
-    return found
-
-
 def depending(on: Iterable[fx.Node], among: set[fx.Node]) -> set[fx.Node]:
     """Those among the nodes that are computed from any of these."""
     found = set(on)
@@ -93,5 +73,5 @@ def values_of(
     for args, kwargs in calls:
         taps = _Taps(graph, names)
         with torch.no_grad():
-            taps.run(*flat_inputs(graph, args, kwargs), enable_io_processing=False)
+            taps.run(*graph.flat_inputs(args, kwargs), enable_io_processing=False)
         yield taps.seen

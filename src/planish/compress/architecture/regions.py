@@ -8,9 +8,10 @@ from typing import Any, Literal
 
 from torch import Tensor, fx, nn
 
-from planish.compress.adaptive.values import ancestors, inside, is_size
+from planish.compress.adaptive.values import inside
 from planish.errors import OptionError
 from planish.graph import FAMILIES, ROLES, Graph, Node, Selector
+from planish.graph.cut import ancestors, is_size
 from planish.graph.shapes import example
 
 Of = Literal["operations", "modules"]

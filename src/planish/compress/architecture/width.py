@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import ClassVar, Literal, get_args
 
@@ -13,7 +13,7 @@ from planish.analysis.dependency import Dependencies, Dim, Group, dependencies, 
 from planish.analysis.dependency.trace import operation
 from planish.compress.structured import scores
 from planish.compress.structured.choose import step_of
-from planish.compress.structured.shrink import shrink
+from planish.compress.structured.shrink import nbytes, shrink
 from planish.errors import OptionError
 from planish.graph import FAMILIES, Candidate, Data, Graph, Pass, Progress, Selector, Step, parse_selector
 
@@ -70,7 +70,7 @@ class _Leading(Pass):
         for group in groups:
             names = {place.tensor for place in group.places} - seen
             seen |= names
-            before, after = (_bytes(found, names, each) for each in ({}, keep))
+            before, after = (nbytes(found, names, each) for each in ({}, keep))
             left = size_of(group.dim, keep)
             action = f"{group.size} {group.kind} " + (f"to {left}" if left < group.size else "stay")
             steps.append(Step(group.path, (*group.makers, *group.readers, "")[0], action, before, after))
@@ -214,16 +214,6 @@ def _recurs(found: Dependencies, group: Group) -> bool:
     given = (axes for value in values for axes in (value if isinstance(value, list) else [value or ()]))
     made = {leaf for axes in given for dim in axes for leaf in leaves(dim)}
     return group.dim in made
-
-
-def _bytes(found: Dependencies, names: set[str], keep: Mapping[Dim, Tensor]) -> int:
-    total = 0
-    for name in names:
-        size = found.graph.tensors[name].element_size()
-        for dim in found.tensors[name]:
-            size *= size_of(dim, keep)
-        total += size
-    return total
 
 
 def _silent(_done: int, _total: int, _what: str) -> None:

@@ -13,7 +13,6 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from planish.compress.sweep import flat_inputs
 from planish.errors import DataError
 from planish.graph import Data, Graph, Progress
 from planish.graph.assemble import assemble
@@ -54,7 +53,7 @@ def saliencies(
     if not items:
         raise DataError(f"by={by!r} looks at gradients, and there is no data", hint="recipe(graph, data=...)")
     for done, item in enumerate(items):
-        flat_inputs(graph, tuple(item[0]), dict(item[1]))  # refuses what does not fit
+        graph.flat_inputs(tuple(item[0]), dict(item[1]))  # refuses what does not fit
         _loss(net, teacher, item, noise).backward()
         progress(done + 1, len(items), "gradients")
     if not any(bool(score.any()) for score in found.values()):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -15,7 +14,7 @@ from planish.compress.structured import layers, scores
 from planish.compress.structured.choose import Budget, Measure, choose
 from planish.compress.structured.refit import refit
 from planish.compress.structured.scores import Criterion
-from planish.compress.structured.shrink import shrink
+from planish.compress.structured.shrink import nbytes, shrink
 from planish.errors import OptionError
 from planish.graph import Data, Graph, Pass, Progress, Selector, Step, parse_selector
 
@@ -92,7 +91,7 @@ class PruneStructured(Pass):
         for group in groups:
             names = {place.tensor for place in group.places} - seen
             seen |= names
-            before, after = (_bytes(found, names, each) for each in ({}, keep))
+            before, after = (nbytes(found, names, each) for each in ({}, keep))
             about = "about " if self.scope == "global" else ""
             action = f"{group.size} {group.kind} to {about}{size_of(group.dim, keep)}"
             if group.dim in keep or self.scope == "global":
@@ -177,16 +176,6 @@ class PruneStructured(Pass):
 def _total(graph: Graph, of: Measure) -> float:
     total = analyze(graph).total
     return total.macs if of == "macs" else total.parameters
-
-
-def _bytes(found: Dependencies, names: set[str], keep: Mapping[Dim, Tensor]) -> int:
-    total = 0
-    for name in names:
-        size = found.graph.tensors[name].element_size()
-        for dim in found.tensors[name]:
-            size *= size_of(dim, keep)
-        total += size
-    return total
 
 
 def _silent(_done: int, _total: int, _what: str) -> None:

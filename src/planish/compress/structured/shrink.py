@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -47,6 +47,17 @@ def shrink(found: Dependencies, keep: Keep, values: Mapping[str, torch.Tensor] |
     except (RuntimeError, TypeError, ValueError) as error:
         raise GraphError(f"the smaller graph does not fit together: {error}", hint="leave that group out") from error
     return graph.replace(fx=steps, tensors=tensors, branches=bodies, symbols=symbols)
+
+
+def nbytes(found: Dependencies, names: Iterable[str], keep: Keep) -> int:
+    """Bytes of some tensors once the channels that `keep` leaves out are gone."""
+    total = 0
+    for name in names:
+        size = found.graph.tensors[name].element_size()
+        for dim in found.tensors[name]:
+            size *= size_of(dim, keep)
+        total += size
+    return total
 
 
 def _sliced(tensor: torch.Tensor, axes: Sequence[Dim], keep: Keep) -> torch.Tensor:

@@ -8,7 +8,6 @@ from torch import Tensor, fx
 from torch.utils import _pytree as pytree
 from typing_extensions import override
 
-from planish.compress.sweep import flat_inputs
 from planish.graph import Graph
 
 
@@ -24,7 +23,7 @@ class Watch(fx.Interpreter):
         """Run one item of data; the floating outputs."""
         self.seen = {}
         inputs = [
-            leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in flat_inputs(self.graph_of, args, kwargs)
+            leaf.clone() if isinstance(leaf, Tensor) else leaf for leaf in self.graph_of.flat_inputs(args, kwargs)
         ]
         outputs = pytree.tree_leaves(self.run(*inputs, enable_io_processing=False))
         return [each for each in outputs if isinstance(each, Tensor) and each.is_floating_point()]

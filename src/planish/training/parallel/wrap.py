@@ -1,0 +1,105 @@
+"""PyTorch's engines put around a module: recomputation, tensor parallelism, sharding and replicas, in this order."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from fnmatch import fnmatchcase
+from functools import partial
+from typing import Any
+
+import torch
+from torch import nn
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.checkpoint import checkpoint
+
+from planish.errors import OptionError
+from planish.training.parallel.tensor import distribute
+from planish.training.parallel.world import World
+
+
+def wrap(module: nn.Module, world: World, axes: dict[str, int]) -> nn.Module:
+    """The module, or one around it, that carries out its part of a plan but for the pipeline.
+
+    Args:
+        module: Changed in place.
+        world: The processes.
+        axes: Parameter name -> the axis that tensor parallelism divides.
+    """
+    plan = world.plan
+    module.to(world.device)
+    if plan.tp > 1:
+        distribute(module, world.mesh["tp"], axes)
+    if plan.fsdp > 1 or (plan.dp > 1 and plan.tp * plan.pp > 1):
+        _shard(module, world)
+    elif plan.dp > 1:
+        return DistributedDataParallel(module, process_group=world.mesh.get_group("dp"))
+    return module
+
+
+def _shard(module: nn.Module, world: World) -> None:
+    """FSDP2, each unit gathered as a whole. Replicas alone are shards of one: DDP takes no distributed tensors."""
+    plan = world.plan
+    mesh = world.mesh["dp", "fsdp"] if plan.dp > 1 else world.mesh["fsdp"]
+    half = torch.bfloat16 if plan.precision == "bf16" else None
+    policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
+    for unit in units(module):
+        fully_shard(unit, mesh=mesh, mp_policy=policy)
+    if any(True for _ in module.parameters()):
+        fully_shard(module, mesh=mesh, mp_policy=policy)
+
+
+def units(module: nn.Module) -> Iterator[nn.Module]:
+    """The blocks of a model: modules of its lists, outermost ones, that share no parameter with the rest."""
+    owners = _owners(module)
+
+    def walk(parent: nn.Module) -> Iterator[nn.Module]:
+        for child in parent.children():
+            inside = _owners(child)
+            if not isinstance(parent, nn.ModuleList | nn.Sequential) or not inside:
+                yield from walk(child)
+            elif all(owners[parameter] == count for parameter, count in inside.items()):
+                yield child
+
+    return walk(module)
+
+
+def _owners(module: nn.Module) -> Counter[nn.Parameter]:
+    """How many modules have each parameter."""
+    return Counter(each for part in module.modules() for each in part._parameters.values() if each is not None)
+
+
+def recompute(module: nn.Module, pattern: str) -> None:
+    """Compute the activations of the outermost modules whose path matches again instead of keeping them.
+
+    Raises:
+        OptionError: There are none.
+    """
+    found: list[str] = []
+    for path, child in module.named_modules():
+        if path and fnmatchcase(path, pattern) and not any(path.startswith(f"{each}.") for each in found):
+            found.append(path)
+            child.forward = partial(_checkpointed, child.forward)
+    if not found:
+        known = ", ".join(path for path, _ in list(module.named_modules())[1:9])
+        raise OptionError(f"no module's path matches {pattern!r}", "plan.recompute", f"one of {known}...")
+
+
+def _checkpointed(forward: Any, *args: Any, **kwargs: Any) -> Any:
+    return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+
+def sync(modules: list[nn.Module], wanted: bool) -> None:
+    """Whether the next backward pass shares gradients, or only adds to this process's own."""
+    for module in modules:
+        for each in module.modules():
+            if isinstance(each, FSDPModule):
+                each.set_requires_gradient_sync(wanted, recurse=False)
+            elif isinstance(each, DistributedDataParallel):
+                each.require_backward_grad_sync = wanted
+
+
+def inner(module: nn.Module) -> nn.Module:
+    """The module itself, without what is around it."""
+    return module.module if isinstance(module, DistributedDataParallel) else module
