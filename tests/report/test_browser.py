@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -55,6 +56,13 @@ def _open(browser: Any, folder: Path, width: int = 1200, scheme: str = "light") 
     _wait(browser, "document.documentElement.dataset.ready === 'yes'")
 
 
+def _asked(browser: Any) -> list[str]:
+    """What the pages of users asked for since the log was read last; Chromium's own new tab is none."""
+    messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
+    asked = [each["params"] for each in messages if each["method"] == "Network.requestWillBeSent"]
+    return [each["request"]["url"] for each in asked if not each["documentURL"].startswith("chrome:")]
+
+
 def _wait(browser: Any, condition: str) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
@@ -81,8 +89,14 @@ def test_nothing_is_complained_of_and_nothing_is_fetched(browser: Any, run: Any)
         browser.get_log(log)  # forget earlier pages
     _open(browser, run.path)
     assert browser.get_log("browser") == []
-    asked = [e["message"] for e in browser.get_log("performance") if '"Network.requestWillBeSent"' in e["message"]]
-    assert [m for m in asked if '"url":"file:' not in m and '"url":"data:' not in m] == []
+    assert [url for url in _asked(browser) if not url.startswith(("file:", "data:"))] == []
+
+
+def test_a_fetch_would_be_seen(browser: Any, run: Any) -> None:
+    _open(browser, run.path)
+    browser.get_log("performance")
+    browser.execute_async_script("fetch('http://localhost:49151/x').catch(() => 0).then(arguments[0])")
+    assert _asked(browser) == ["http://localhost:49151/x"]
 
 
 def test_the_figures_draw_what_was_measured(browser: Any, run: Any) -> None:

@@ -91,7 +91,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     """
     words = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        app([word for word in words if word != "--debug"], prog_name="planish")
+        kept = [word for word in words if word != "--debug"]
+        app(kept, prog_name="planish", obj=kept)  # a command that starts processes hands it on
     except Exception as error:
         if "--debug" in words:
             raise

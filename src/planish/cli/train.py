@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 
 def train(
+    context: typer.Context,
     model: Model,
     plan: Annotated[
         str | None, typer.Option("--plan", metavar="FILE", help="As planish plan writes it; or auto.")
@@ -90,7 +91,7 @@ def train(
         return
     chosen.write(folder / PLAN)
     console.print(f"{chosen.devices} processes: {chosen}", style="dim")
-    words = [sys.executable, "-m", "planish.cli", *_again(sys.argv[1:]), "--plan", str(folder / PLAN)]
+    words = [sys.executable, "-m", "planish.cli", *_again(context.obj), "--plan", str(folder / PLAN)]
     raise typer.Exit(local.run_command(words, chosen.devices, restarts))
 
 

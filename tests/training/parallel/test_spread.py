@@ -134,4 +134,8 @@ def test_every_plan_changes_nothing_of_any_family(
 @pytest.mark.parametrize("plan", [DATA[1], PIPELINES[1], TENSOR[0], TENSOR[-1]], ids=str)
 def test_float32_agrees_too(pool: Pool, references: dict[Any, Result], plan: Plan) -> None:
     found = run(pool, "gpt", plan, torch.float32)
-    check(found, reference(references, "gpt", torch.float32), 1e-5, 1e-5)
+    wanted = reference(references, "gpt", torch.float32)
+    # Softmax ignores a key's bias: its gradient is rounding alone, which AdamW divides by its own size.
+    decided = {name: value for name, value in wanted[1].items() if not name.endswith(".k.bias")}
+    assert len(decided) == len(wanted[1]) - 4
+    check(found, (wanted[0], decided), 1e-5, 1e-5)
