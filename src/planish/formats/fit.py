@@ -51,9 +51,20 @@ def fit(format: Format, x: Tensor | None, low: Tensor | None, high: Tensor | Non
 
 def fit_any(format: Format, x: Tensor) -> Parameters:
     """As `fit`, of any tensor: an infinity counts as the largest float32, and NaN gives a NaN scale."""
+    return _fit(format, *ends(format, x), x)
+
+
+def ends(format: Format, x: Tensor) -> tuple[Tensor, Tensor]:
+    """The lowest and highest number of each block, as far as the format's rule looks at them; both finite, or NaN."""
     low, high = ranges(x, format.block or TENSOR, _both_ends(format))
     bound = torch.finfo(torch.float32).max
-    return _fit(format, low.clamp(-bound, bound), high.clamp(-bound, bound), x)
+    return low.clamp(-bound, bound), high.clamp(-bound, bound)
+
+
+def fit_ends(format: Format, low: Tensor, high: Tensor) -> Parameters | None:
+    """As `fit_any`, of what `ends` gives; None where the numbers between decide, too."""
+    looks = format.rule in OF_THE_NUMBERS or format.residual is not None or isinstance(format.element, Lut)
+    return None if looks else _fit(format, low, high, None)
 
 
 def _both_ends(format: Format) -> bool:

@@ -19,6 +19,10 @@ _LIBRARY.define(
     'cast(Tensor x, Tensor[] parameters, str format, str gradient="straight-through", int? seed=None) -> Tensor',
     tags=(torch.Tag.pt2_compliant_tag,),
 )
+_LIBRARY.define(
+    "cast_gradients(Tensor grad, Tensor x, Tensor[] parameters, str format, str gradient) -> Tensor[]",
+    tags=(torch.Tag.pt2_compliant_tag,),
+)
 _parse = lru_cache(maxsize=4096)(Format.parse)
 
 
@@ -91,11 +95,25 @@ def _backward(ctx: Any, grad: Tensor) -> tuple[Any, ...]:
     to_x, to_parameters = grad, [None] * ctx.count
     if ctx.looks:
         x, *parameters = ctx.saved_tensors
-        format = _parse(ctx.format)
-        to_x, found = gradients(format, x, format._given(x, parameters), grad, ctx.gradient)
-        to_parameters = found[: ctx.count]  # none of those that a dynamic format computes
+        to_x, *found = torch.ops.planish.cast_gradients(grad, x, parameters, ctx.format, ctx.gradient)
+        to_parameters = [each if each.dtype.is_floating_point else None for each in found]
     # the dispatcher drops trailing arguments that have their default, and wants one gradient for each that is left
     return (to_x, to_parameters, None, None, None)[: len(ctx.needs_input_grad)]
+
+
+@library.impl(_LIBRARY, "cast_gradients", "CompositeExplicitAutograd")
+def _gradients(grad: Tensor, x: Tensor, parameters: Sequence[Tensor], format: str, gradient: str) -> list[Tensor]:
+    """To `x`, and to each of the parameters; one that does not learn has an empty tensor of integers."""
+    parsed = _parse(format)
+    to_x, found = gradients(parsed, x, parsed._given(x, parameters), grad, gradient)  # type: ignore[arg-type]
+    found = found[: len(parameters)]  # none of those that a dynamic format computes
+    none = torch.empty(0, dtype=torch.int64, device=x.device)
+    return [to_x.clone() if to_x is grad else to_x, *(none if each is None else each for each in found)]
+
+
+@library.register_fake("planish::cast_gradients", lib=_LIBRARY)
+def _fake_gradients(grad: Tensor, x: Tensor, parameters: Sequence[Tensor], format: str, gradient: str) -> list[Tensor]:
+    return _gradients(grad, x, parameters, format, gradient)
 
 
 library.register_autograd("planish::cast", _backward, setup_context=_save, lib=_LIBRARY)

@@ -8,61 +8,18 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
-from torch import distributed as dist
-from torch.distributed.device_mesh import init_device_mesh
-from torch.distributed.tensor import Replicate, Shard, distribute_tensor
-from torch.distributed.tensor.debug import CommDebugMode
-from torch.distributed.tensor.experimental import implicit_replication
 
 import planish
-from planish.formats import get
-from planish.graph.cast import cast
 from planish.training import Training
 from planish.training.engine import named_parameters
 from planish.training.loop import Loop
 from planish.training.losses import cross_entropy
-from planish.training.parallel import Plan, operators
+from planish.training.parallel import Plan
 from planish.training.parallel.spread import Spread
 from planish.training.start import OfTarget
 from tests.training.parallel.pool import Pool
 
 pytestmark = pytest.mark.xdist_group("processes")
-
-
-def sharded(name: str, axis: int | None, kind: str) -> tuple[bool, int]:
-    operators.register()
-    torch.manual_seed(1)
-    x = torch.randn(4, 64)
-    format = get(name.removesuffix(".d"))  # noqa: A001  # its own word
-    format = {"tensor": format.per_tensor, "channel": format.per_channel}[kind]() if kind else format  # noqa: A001
-    format = format.dynamic() if name.endswith(".d") else format  # noqa: A001
-    parameters = format.parameters(x)
-    wanted = cast(x, format, parameters)
-    mesh = init_device_mesh("cpu", (dist.get_world_size(),))
-    spread = distribute_tensor(x, mesh, [Replicate() if axis is None else Shard(axis)])
-    with implicit_replication(), CommDebugMode() as talk:
-        found = cast(spread, format, parameters)
-    moved = sum(talk.get_comm_counts().values())
-    return torch.equal(found.full_tensor(), wanted), moved  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("axis", [0, 1, None])
-@pytest.mark.parametrize(
-    ("name", "kind"),
-    [
-        *((each, "") for each in ("mxfp4", "nvfp4", "q3.4", "e4m3fn")),
-        *(("int8", kind) for kind in ("tensor", "channel")),
-        ("int8.d", "tensor"),
-    ],
-)
-def test_cast_of_a_divided_tensor(pool: Pool, name: str, kind: str, axis: int | None) -> None:
-    for equal, _ in pool.run(sharded, name, axis, kind, processes=2):
-        assert equal
-
-
-@pytest.mark.parametrize(("name", "kind", "axis"), [("int8", "tensor", 0), ("int8", "channel", 0), ("q3.4", "", 1)])
-def test_stored_scales_need_no_word_between_devices(pool: Pool, name: str, kind: str, axis: int) -> None:
-    assert pool.run(sharded, name, axis, kind, processes=2) == [(True, 0)] * 2
 
 
 class Distances(nn.Module):

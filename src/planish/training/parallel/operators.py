@@ -1,7 +1,7 @@
 """How operations that PyTorch has no sharding strategy for work on distributed tensors.
 
-PyTorch lets users register strategies (`register_sharding`), but its cache of them looks at integers only; the one
-private table that says otherwise is touched here and nowhere else.
+PyTorch lets users register strategies (`register_sharding`); what no strategy can say, as our rounding that talks to
+other devices, goes into the private table of the operations that PyTorch itself does so, here and nowhere else.
 """
 
 from __future__ import annotations
@@ -11,13 +11,11 @@ from typing import Any
 
 import torch
 from torch.distributed.tensor import DTensor, Replicate, Shard
-from torch.distributed.tensor._op_schema import RuntimeSchemaInfo
 from torch.distributed.tensor.experimental import register_sharding
 from torch.distributed.tensor.placement_types import Placement
 from torch.utils import _pytree as pytree
 
-from planish.formats import Format
-from planish.formats.block import TENSOR
+from planish.training.parallel import casts
 
 aten = torch.ops.aten
 Placements = list[Placement | None]
@@ -47,24 +45,6 @@ def _attention(gives: int, takes: int, mask: Any) -> list[Sharding]:
     return found
 
 
-def cast(x: Any, parameters: Any, format: str, *rest: Any) -> list[Sharding]:  # noqa: A002  # the operation's own word
-    """Along an axis that blocks do not cross; a scale that the format computes itself wants all that it is of."""
-    parsed, shape = Format.parse(format), tuple(x.shape)
-    count = len(parameters) if isinstance(parameters, list | tuple) else 0
-    found: list[Sharding] = [([Replicate()], [Replicate()] * (1 + count))]
-    layout = (parsed.block or TENSOR).layout(shape)
-    levels = [tuple(each.shape) for each in parameters] if count else []
-    for axis, (blocks, size) in enumerate(layout):
-        if not parsed.levels:
-            found.append(([Shard(axis)], [Shard(axis)]))
-        elif blocks == 1 and count:
-            found.append(([Shard(axis)], [Shard(axis), *[Replicate()] * count]))
-        elif blocks > 1 and size == 1 and all(len(each) == len(shape) for each in levels):
-            alike = [Shard(axis) if each[axis] == shape[axis] else Replicate() for each in levels]
-            found.append(([Shard(axis)], [Shard(axis), *alike]))
-    return found
-
-
 def replicate(operator: torch._ops.OpOverload) -> None:
     """Let an operation take and give whole tensors only."""
 
@@ -87,14 +67,15 @@ def missing(error: NotImplementedError) -> torch._ops.OpOverload | None:
 
 def register() -> None:
     """Make the strategies above known; once is enough."""
-    table = DTensor._op_dispatcher.sharding_propagator.op_to_schema_info
+    known = DTensor._op_dispatcher.sharding_propagator.op_to_schema_info
     rules = {
-        torch.ops.planish.cast.default: cast,
         aten._scaled_dot_product_flash_attention_for_cpu.default: attention,
         aten._scaled_dot_product_flash_attention_for_cpu_backward.default: attention_backward,
     }
     for operator, rule in rules.items():
-        if operator not in table:
+        if operator not in known:
             register_sharding(operator)(rule)
-    # the format, a text, decides too
-    table[torch.ops.planish.cast.default] = RuntimeSchemaInfo(static_argnum=2, needs_pytree=True)
+    DTensor._op_dispatcher._custom_op_handlers |= {
+        torch.ops.planish.cast.default: casts.cast,
+        torch.ops.planish.cast_gradients.default: casts.gradients,
+    }

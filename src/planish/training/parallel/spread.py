@@ -100,12 +100,13 @@ class Spread:
 
     def length(self) -> float:
         """Of the gradient over all processes."""
-        square = 0.0
+        alike: dict[int, list[Tensor]] = {}  # gradients by how many processes have the same
         shared = self._pipeline.shared if self._pipeline else {}
         for name, parameter in self.parameters().items():
             if parameter.grad is not None:
                 copies = self.world.copies(parameter.grad) * shared.get(name, 1)
-                square += float(local(parameter.grad).double().square().sum()) / copies
+                alike.setdefault(copies, []).append(local(parameter.grad))
+        square = sum(float(torch.nn.utils.get_total_norm(each)) ** 2 / copies for copies, each in alike.items())
         return self.world.total(square)[0] ** 0.5
 
     def agreed(self, seconds: float) -> float:

@@ -12,10 +12,6 @@ from dataclasses import dataclass
 from planish.training.planning.constants import Constants
 from planish.training.planning.hardware import Hardware
 
-STEP = 1e-6
-"""Seconds that a message takes from one device of a node to the next once a collective runs."""
-
-
 @dataclass(frozen=True)
 class Group:
     """Devices that talk to each other: `size` of them, `within` in each node."""
@@ -44,7 +40,7 @@ class Group:
     def ring(self, hardware: Hardware, constants: Constants) -> float:
         """Seconds that the first byte takes around a ring: a step within a node is short."""
         near, far = self.size - self.nodes, self.nodes if self.nodes > 1 else 0
-        return constants.latency * (near * STEP + far * hardware.network.latency)
+        return constants.latency * (near * hardware.node.step + far * hardware.network.latency)
 
 
 def gather(group: Group, total: float, hardware: Hardware, constants: Constants, messages: int = 1) -> float:
@@ -59,15 +55,15 @@ def gather(group: Group, total: float, hardware: Hardware, constants: Constants,
     return moved / group.bandwidth(hardware, constants) + messages * start
 
 
-def reduce(group: Group, total: float, hardware: Hardware, constants: Constants) -> float:
-    """Seconds of an all-reduce of a tensor of `total` bytes: scattered, then gathered, along trees through the
-    nodes."""
+def reduce(group: Group, total: float, hardware: Hardware, constants: Constants, messages: float = 1) -> float:
+    """Seconds of an all-reduce of a tensor of `total` bytes, in so many messages: scattered, then gathered, along trees
+    through the nodes."""
     if group.size == 1:
         return 0.0
     moved = 2 * total * (group.size - 1) / group.size
     depth = (group.nodes - 1).bit_length() * hardware.network.latency
-    start = hardware.node.latency + 2 * constants.latency * (depth + (group.within - 1) * STEP)
-    return moved / group.bandwidth(hardware, constants) + start
+    start = hardware.node.latency + 2 * constants.latency * (depth + (group.within - 1) * hardware.node.step)
+    return moved / group.bandwidth(hardware, constants) + messages * start
 
 
 def send(total: float, apart: int, hardware: Hardware, constants: Constants) -> float:

@@ -23,16 +23,22 @@ from planish.errors import OptionError, UnknownName
 
 FOLDER = Path(__file__).parent / "hardware"
 CPU = "cpu"
-LOCAL_BANDWIDTH, LOCAL_LATENCY = 2e9, 1e-4
-"""Of gloo between processes of one machine, through shared memory: the order of magnitude, which is what plans need."""
 
 
 @dataclass(frozen=True)
 class Link:
-    """What joins devices: bandwidth in B/s of one device in one direction, latency in s of one message."""
+    """What joins devices: bandwidth in B/s of one device in one direction, latency in s of one message.
+
+    `step` is what a message takes from one device to the next, in s, once a collective runs.
+    """
 
     bandwidth: float
     latency: float
+    step: float = 1e-6
+
+
+LOCAL = Link(0.9e9, 2e-4, 5e-4)
+"""Gloo between processes of one machine, a core each: `python -m benchmarks.training.ranking --links`."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +55,7 @@ class Hardware:
         node: The link within a node.
         network: The link between nodes, for each device.
         source: Where the numbers are from.
+        cores: What all devices share: those of this machine, where processes stand for devices; 0 if nothing.
     """
 
     key: str
@@ -60,6 +67,7 @@ class Hardware:
     node: Link
     network: Link
     source: str
+    cores: int = 0
 
     @classmethod
     def named(cls, name: str) -> Hardware:
@@ -97,9 +105,8 @@ def this_machine() -> Hardware:
     found = peaks(threads=1)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / cores
-    local = Link(LOCAL_BANDWIDTH, LOCAL_LATENCY)
     peak = {"fp32": found.gemm["f32"].rate, "bf16": found.gemm["bf16"].rate, "fp16": found.gemm["bf16"].rate}
-    return Hardware(CPU, found.cpu, peak, memory, found.memory.rate, 1024, local, local, "planish.analysis.peaks")
+    return Hardware(CPU, found.cpu, peak, memory, found.memory.rate, 1024, LOCAL, LOCAL, "planish.analysis.peaks", cores)
 
 
 @dataclass(frozen=True)

@@ -106,8 +106,8 @@ def _layer(operations: Operations, unit: Unit, solution: Solution | None) -> Lay
     saved = operations.saved(unit.nodes)
     sizes = {node: operations.elements(node) * operations.samples for node in unit.parameters}
     scale = solution.scale if solution else 1.0
-    moved = sum(solution.moved.get(node, 0.0) for node in unit.nodes) if solution else 0.0
-    back = sum(solution.moved_backward.get(node, 0.0) for node in unit.nodes) if solution else 0.0
+    moved = [solution.moved[node] for node in unit.nodes if node in solution.moved] if solution else []
+    back = [solution.moved_backward[node] for node in unit.nodes if node in solution.moved_backward] if solution else []
     return Layer(
         unit.path,
         tuple(products),
@@ -116,8 +116,10 @@ def _layer(operations: Operations, unit: Unit, solution: Solution | None) -> Lay
         saved=sum(size for node, size in saved.items() if not is_divided(node)),
         shared_saved=sum(size for node, size in saved.items() if is_divided(node)),
         output=operations[unit.nodes[-1]].output,
-        reduced=moved / scale,
-        reduced_backward=back / scale,
+        reduced=sum(moved) / scale,
+        reduced_backward=sum(back) / scale,
+        meetings=len(moved),
+        meetings_backward=len(back),
         operations=sum(1 for node in unit.nodes if operations[node].product or operations[node].traffic),
         parameters=sum(size for node, size in sizes.items() if not is_divided(node)),
         shared_parameters=sum(size for node, size in sizes.items() if is_divided(node)),

@@ -33,6 +33,7 @@ class Setting:
         gathered_once: Gathered parameters are kept for all microbatches.
         messages: That the shards of a layer are gathered in.
         gradient: Bytes of a gradient that is shared.
+        layered: Gradients of replicas are reduced layer by layer.
     """
 
     dp: int = 1
@@ -51,13 +52,15 @@ class Setting:
     gathered_once: bool = False
     messages: int = 1
     gradient: int = 4
+    layered: bool = False
 
     @classmethod
     def of(cls, plan: Plan) -> Setting:
         """As Planish executes a plan: eager operations, DDP, FSDP2 and DTensor, whole activations between stages."""
         chunks = 2 if plan.pp > 1 and plan.schedule in LOOPED else 1
         axes = plan.dp, plan.fsdp, plan.tp, plan.pp
-        return cls(*axes, chunks, plan.schedule, plan.microbatches, plan.precision)
+        layered = plan.dp > 1 and plan.dp < plan.devices  # FSDP2 joins replicas of what is divided in any way
+        return cls(*axes, chunks, plan.schedule, plan.microbatches, plan.precision, layered=layered)
 
     def own(self, device: int) -> list[int]:
         """The stages of one device of the pipeline: dealt out in turn, or there and back ("zero-bubble", ZB-V)."""

@@ -129,9 +129,9 @@ class Model:
         times = {"fused": 1.0, "compiled": fitted.fused, "eager": fitted.eager}[self.setting.kernels]
         return elements * self.setting.width * times / (self.hardware.bandwidth * fitted.memory)
 
-    def reduced(self, elements: float) -> float:
-        """Seconds of tensor parallel traffic that reduces so many elements."""
-        seconds = reduce(self.tensor, elements * self.setting.width, self.hardware, self.fitted)
+    def reduced(self, elements: float, meetings: float = 1) -> float:
+        """Seconds of tensor parallel traffic that reduces so many elements in so many messages."""
+        seconds = reduce(self.tensor, elements * self.setting.width, self.hardware, self.fitted, meetings)
         return seconds * (1 - self.fitted.asynchronous if self.setting.asynchronous else 1)
 
     def layer(self, layer: Layer, samples: float) -> LayerTime:
@@ -145,11 +145,11 @@ class Model:
         start = self.fitted.start if tp == 1 else self.fitted.start_distributed
         other = self.elementwise(samples * alone) + layer.operations * start
         forward = core + rest + other
-        tensor = self.reduced(samples * layer.reduced)
+        tensor = self.reduced(samples * layer.reduced, layer.meetings)
         again = {"none": 0.0, "selective": core, "ops": rest / 2 + other, "full": forward}[layer.recompute]
         resent = {"none": 0.0, "selective": 0.0, "ops": tensor / 2, "full": tensor}[layer.recompute]
         backward = 2 * forward + again
-        tensor_backward = self.reduced(samples * layer.reduced_backward) + resent
+        tensor_backward = self.reduced(samples * layer.reduced_backward, layer.meetings_backward) + resent
         shards = self._shards(layer, forward + tensor, backward + tensor_backward)
         return LayerTime(forward, backward, tensor, tensor_backward, shards)
 
@@ -196,12 +196,25 @@ class Model:
             for device in range(setting.pp)
         )
         backward = sum(time.backward for time in own)
-        shared = reduce(self.replicas, held * setting.gradient, self.hardware, self.fitted)
+        messages = len(own) if setting.layered else 1
+        shared = reduce(self.replicas, held * setting.gradient, self.hardware, self.fitted, messages)
         replicas = max(0.0, shared - self.fitted.hidden * backward) if setting.overlapped else shared
         optimizer = held * ADAM / (self.hardware.bandwidth * self.fitted.memory)
-        parts = compute, tensor, shards, replicas, pipeline, bubble, optimizer
+        parts = self._crowded([compute, tensor, shards, replicas, pipeline, bubble, optimizer], busy)
         flat = tuple(time for stage in times for time in stage)
         return Estimate(sum(parts), *parts, memory(stages, setting, samples), flat)
+
+    def _crowded(self, parts: list[float], busy: Sequence[float]) -> list[float]:
+        """The parts of a step where devices share fewer cores: while one waits, others have more of them."""
+        compute, tensor, shards, replicas, pipeline, bubble, optimizer = parts
+        working = sum(parts) - bubble
+        if self.hardware.cores == 0 or working == 0:
+            return parts
+        spread = sum(busy) / len(busy) / max(busy)  # what the average device has to do of what the busiest has
+        crowd = self.setting.devices / self.hardware.cores * spread
+        if crowd * working <= working + bubble:
+            return parts
+        return [crowd * each for each in (compute, tensor, shards, replicas, pipeline, 0.0, optimizer)]
 
     def _held(self, layers: Sequence[Layer]) -> float:
         """Parameters that one device updates."""

@@ -52,6 +52,8 @@ class Layer:
         output: Elements handed to the next layer.
         reduced: Elements that tensor parallelism reduces forward; 0 where nothing is divided.
         reduced_backward: Likewise, backward.
+        meetings: How often tensor parallel devices meet, forward.
+        meetings_backward: Likewise, backward.
         parameters: How many.
         shared_parameters: How many more, of those that tensor parallelism divides.
         operations: How many there are to start.
@@ -70,6 +72,8 @@ class Layer:
     output: float = 0
     reduced: float = 0
     reduced_backward: float = 0
+    meetings: float = 1
+    meetings_backward: float = 1
     parameters: float = 0
     shared_parameters: float = 0
     operations: int = 0
