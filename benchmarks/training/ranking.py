@@ -1,25 +1,32 @@
 """Whether plans that are predicted to be faster are: measured and predicted step times on processes of this machine.
 
-    python -m benchmarks.training.ranking       # writes results/training/ranking.json
+    python -m benchmarks.training.ranking          # judges two models; writes results/training/ranking.json
+    python -m benchmarks.training.ranking --fit    # measures a third one, and fits the constants of "cpu" on it
 
-Ten plans for four processes train the same transformer on gloo; steps of all plans are timed after a warm-up, the
-median counts. Where there are fewer cores than processes, these share them, which the prediction does not know.
+Eleven plans for four processes train a transformer on gloo; steps of all plans are timed in turn after a warm-up, the
+median counts.
 """
 
 from __future__ import annotations
 
 import json
 import statistics
+import sys
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
+from scipy.optimize import least_squares
 from scipy.stats import spearmanr
 from tests.training.parallel.networks import GPT, TOKENS, WORDS
 from tests.training.parallel.pool import Pool
 
 import planish
+from benchmarks.training.steptime import freeze
 from planish.graph import Graph
 from planish.record import Run, environment
 from planish.training import Moment, Training
@@ -29,10 +36,16 @@ from planish.training.parallel import Plan
 from planish.training.parallel.spread import Spread
 from planish.training.parallel.world import is_first
 from planish.training.planning import Cluster, predict
+from planish.training.planning.constants import Constants, constants
 from planish.training.start import OfTarget
 
 RESULTS = Path("benchmarks/results/training")
-ROWS, STEPS, WARM, ROUNDS = 64, 8, 2, 2
+STEPS, WARM, ROUNDS, DEVICES = 8, 2, 3, 4
+Shape = tuple[int, int, int]
+"""Width, layers, rows of a step."""
+FITTED: Shape = (256, 6, 128)
+JUDGED: tuple[Shape, ...] = ((384, 4, 64), (512, 4, 32))
+NAMES = ("product", "side", "memory", "node", "sharding", "latency", "start", "start_distributed")
 PLANS = [
     Plan(dp=4),
     Plan(fsdp=4),
@@ -64,52 +77,83 @@ class Times:
         pass
 
 
-def model() -> tuple[Graph, list[Any]]:
+def model(shape: Shape) -> tuple[Graph, list[Any]]:
     torch.manual_seed(0)
-    ids = [torch.randint(0, WORDS, (ROWS, TOKENS)) for _ in range(4)]
-    graph = planish.capture(GPT(width=384, heads=8, layers=4), (ids[0],), dynamic={"ids": {0: "batch"}})
+    width, layers, rows = shape
+    ids = [torch.randint(0, WORDS, (rows, TOKENS)) for _ in range(4)]
+    graph = planish.capture(GPT(width=width, heads=8, layers=layers), (ids[0],), dynamic={"ids": {0: "batch"}})
     return graph, [((each,), {}, each) for each in ids]
 
 
-def steps(plan: Plan) -> list[float] | None:
+def steps(shape: Shape, plan: Plan) -> list[float] | None:
     """Seconds of each step but the first ones."""
-    graph, data = model()
+    graph, data = model(shape)
     watch, net = Times(), graph.module(hierarchical=True).train()
 
     def engine(*given: Any) -> Spread:
         return Spread(*given, plan, graph)
 
     Loop(net, data, OfTarget(cross_entropy), Training(steps=STEPS), [watch], engine=engine).run()
-    return (
-        [later - earlier for earlier, later in zip(watch.at[WARM:-1], watch.at[WARM + 1 :], strict=True)]
-        if is_first()
-        else None
-    )
+    taken = [later - earlier for earlier, later in zip(watch.at[WARM:-1], watch.at[WARM + 1 :], strict=True)]
+    return taken if is_first() else None
+
+
+def measured(shapes: Sequence[Shape]) -> dict[Shape, np.ndarray]:
+    """Median seconds of each plan."""
+    pool = Pool()
+    found: dict[Shape, list[list[float]]] = {shape: [[] for _ in PLANS] for shape in shapes}
+    for _ in range(ROUNDS):  # in turn, so that a busy minute does not fall on one plan
+        for shape in shapes:
+            for own, plan in zip(found[shape], PLANS, strict=True):
+                own += pool.run(steps, shape, plan, processes=DEVICES)[0]
+                print(f"{shape} {plan}: {statistics.median(own):.3f} s", file=sys.stderr, flush=True)
+    pool.end()
+    return {shape: np.array([statistics.median(own) for own in each]) for shape, each in found.items()}
+
+
+def predicted(shape: Shape, fitted: Constants | None = None) -> np.ndarray:
+    graph, _ = model(shape)
+    cluster = Cluster.of("cpu", devices=DEVICES)
+    return np.array([predict(graph, plan, cluster, shape[2], fitted).seconds for plan in PLANS])
+
+
+def fit(seconds: np.ndarray) -> Constants:
+    """Least squares of the logarithms, with a weak pull to where it starts."""
+    start = constants("cpu")
+    begin = np.log([getattr(start, name) for name in NAMES])
+
+    def given(values: np.ndarray) -> Constants:
+        return replace(start, **dict(zip(NAMES, map(float, np.exp(values)), strict=True)))
+
+    def errors(values: np.ndarray) -> np.ndarray:
+        return np.concatenate([np.log(predicted(FITTED, given(values)) / seconds), 0.1 * (values - begin)])
+
+    return given(least_squares(errors, begin, max_nfev=40).x)
+
+
+def compared(shape: Shape, seconds: np.ndarray) -> Mapping[str, Any]:
+    expected = predicted(shape)
+    rank = float(spearmanr(seconds, expected).statistic)
+    rows = [
+        {"plan": str(plan), "measured": float(own), "predicted": float(its)}
+        for plan, own, its in zip(PLANS, seconds, expected, strict=True)
+    ]
+    for row in sorted(rows, key=lambda row: row["measured"]):
+        print(f"{row['plan']:28s} {1e3 * row['measured']:6.0f} ms, predicted {1e3 * row['predicted']:6.0f}")
+    print(f"{shape}: Spearman's rank correlation over {len(rows)} plans {rank:.3f}")
+    return {"width": shape[0], "layers": shape[1], "rows": shape[2], "spearman": rank, "unit": "s", "plans": rows}
 
 
 def main() -> None:
-    graph, _ = model()
-    cluster, pool = Cluster.of("cpu", devices=4), Pool()
-    measured: dict[str, list[float]] = {str(plan): [] for plan in PLANS}
-    for _ in range(ROUNDS):  # in turn, so that a busy minute does not fall on one plan
-        for plan in PLANS:
-            measured[str(plan)] += pool.run(steps, plan, processes=4)[0]
-    pool.end()
-    rows = []
-    for plan in PLANS:
-        own = measured[str(plan)]
-        rows.append(
-            {
-                "plan": str(plan),
-                "measured": statistics.median(own),
-                "predicted": predict(graph, plan, cluster, ROWS).seconds,
-            }
-        )
-        print(json.dumps(rows[-1]), flush=True)
-    rank = spearmanr([row["measured"] for row in rows], [row["predicted"] for row in rows]).statistic
-    print(f"Spearman's rank correlation over {len(rows)} plans: {rank:.3f}")
-    found = {"plans": rows, "spearman": rank, "unit": "s", "environment": environment(0)}
-    Run(RESULTS).write("ranking.json", json.dumps(found, indent=2) + "\n")
+    kept = RESULTS / "ranking.json"
+    found = json.loads(kept.read_text()) if kept.is_file() else {}
+    if "--fit" in sys.argv:
+        seconds = measured([FITTED])[FITTED]
+        freeze("cpu", fit(seconds))
+        found = {"fitted": compared(FITTED, seconds)}
+    else:
+        found["judged"] = [compared(shape, seconds) for shape, seconds in measured(JUDGED).items()]
+    Run(RESULTS).write("ranking.json", json.dumps({**found, "environment": environment(0)}, indent=2) + "\n")
 
 
 if __name__ == "__main__":

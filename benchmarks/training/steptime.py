@@ -45,23 +45,8 @@ A100 = ("product", "side", "memory", "node", "network")
 other constants."""
 DEEPSPEED = ("network", "latency", "hidden")
 """ZeRO-3 as of 2021: another program, whose traffic has its own constants."""
+NEWER = ("h100-500w", "h100-sxm", "h200-sxm")
 H100 = ("product", "product8", "side", "node", "fused", "eager", "asynchronous")
-
-
-CPU = Constants(
-    product=0.8,
-    side=32,
-    memory=0.8,
-    eager=1.0,
-    node=1.0,
-    network=1.0,
-    hidden=0.0,
-    asynchronous=0.0,
-    start=1.5e-5,
-    start_distributed=6e-5,
-)
-"""Assumed, not fitted: peaks of this machine are measured, processes that share its cores hide nothing, and to start an
-operation of a small model took 17 µs forward, one on distributed tensors 60 µs (AMD Zen 3, torch 2.13)."""
 
 
 def rows() -> tuple[list[dict[str, Any]], dict[str, dict[str, Any]]]:
@@ -124,19 +109,16 @@ def fit_all() -> None:
     older = fit([row for row in own if row["hardware"].startswith("a100")], models, A100, Constants())
     other = fit([row for row in chosen if row.get("system") == "deepspeed"], models, DEEPSPEED, older)
     newer = fit([row for row in own if row["hardware"].startswith("h100")], models, H100, older)
-    tables = {
-        "default": older,
-        "deepspeed": other,
-        "h100-500w": newer,
-        "h100-sxm": newer,
-        "h200-sxm": newer,
-        "cpu": CPU,
-    }
-    data = {name: {key: float(f"{value:.4g}") for key, value in asdict(each).items()} for name, each in tables.items()}
-    note = (
-        "# Written by benchmarks/training/steptime.py --fit, from the rows of published.toml that say `fit = true`.\n"
-    )
-    FILE.write_text(note + tomli_w.dumps(data))
+    for name, found in [("default", older), ("deepspeed", other), *((name, newer) for name in NEWER)]:
+        freeze(name, found)
+
+
+def freeze(name: str, found: Constants) -> None:
+    """Write the constants of one kind of hardware."""
+    tables = tomllib.loads(FILE.read_text())
+    tables[name] = {key: float(f"{value:.4g}") for key, value in asdict(found).items()}
+    note = "# Written by `python -m benchmarks.training.steptime --fit`; cpu by benchmarks.training.ranking --fit.\n"
+    FILE.write_text(note + tomli_w.dumps(tables))
     constants.cache_clear()
 
 

@@ -64,6 +64,8 @@ def train(
         from planish.training.parallel import local
         from planish.training.parallel.world import is_first, is_member
 
+        if local.has_failed():
+            raise typer.Exit
         options = Training(
             epochs=None if steps else epochs or 3,
             steps=steps,
@@ -79,7 +81,8 @@ def train(
         graph, items, notes = work.prepare(record, source, chosen, batch_size, fresh=not resume)
         alone = chosen.devices == 1 or is_member()
         if alone:
-            work.fit(record, source, graph, items, chosen, options, loss, every, progress)
+            with local.leaving_word():
+                work.fit(record, source, graph, items, chosen, options, loss, every, progress)
     if is_first():
         for note in notes if alone or (chosen.devices > 1 and not is_member()) else ():
             console.print(note, style="yellow", markup=False)

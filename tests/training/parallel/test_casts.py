@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -48,6 +49,8 @@ def divided(x: Tensor, axis: int | None) -> DTensor:
 
 def rounded(name: str, axis: int | None, special: float | None, seed: int | None) -> tuple[bool, dict[str, int]]:
     x, format = numbers(special), read(name)  # noqa: A001
+    if seed is not None:
+        format = replace(format, rounding="stochastic")  # noqa: A001
     parameters = format.parameters(x)
     wanted = cast(x, format, parameters, seed=seed)
     spread = divided(x, axis)

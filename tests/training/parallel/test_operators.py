@@ -23,15 +23,16 @@ pytestmark = pytest.mark.xdist_group("processes")
 
 
 class Distances(nn.Module):
-    """`cdist`, which DTensor does not know."""
+    """`cdist`, which DTensor does not know, and a single number, which FSDP2 does not take."""
 
     def __init__(self) -> None:
         super().__init__()
         self.up, self.down = nn.Linear(4, 8), nn.Linear(8, 4)
         self.centers = nn.Parameter(torch.randn(5, 4))
+        self.temperature = nn.Parameter(torch.tensor(2.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        return -torch.cdist(self.down(torch.relu(self.up(x))), self.centers)
+        return -torch.cdist(self.down(torch.relu(self.up(x))), self.centers) * self.temperature
 
 
 def distances(plan: Plan | None) -> tuple[dict[str, Tensor], list[str]]:

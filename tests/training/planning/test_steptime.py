@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from benchmarks.training.steptime import judge
 
 from planish.training.planning.hardware import Hardware
 from planish.training.planning.setting import Setting
-from planish.training.planning.steptime import Model, estimate
+from planish.training.planning.steptime import Estimate, Model, estimate
 from planish.training.planning.transformer import Transformer
 from planish.training.planning.work import even
 
@@ -61,3 +63,18 @@ def test_parts_add_up() -> None:
     found = step(Setting(dp=2, fsdp=2, tp=2, pp=2, microbatches=4, precision="bf16"))
     assert sum(found.parts.values()) == pytest.approx(found.seconds)
     assert found.peak == max(each.total for each in found.memory)
+
+
+def test_devices_share_the_cores_of_a_machine() -> None:
+    def on(cores: int, setting: Setting) -> Estimate:
+        return estimate(even(GPT.work(), setting.pp), setting, replace(A100, cores=cores), 64)
+
+    replicas, pipeline = Setting(dp=4, precision="bf16"), Setting(pp=4, microbatches=4, precision="bf16")
+    alone, enough, crowded = (on(cores, replicas) for cores in (0, 4, 2))
+    assert enough == alone
+    assert crowded.seconds == pytest.approx(2 * alone.seconds)
+    assert sum(crowded.parts.values()) == pytest.approx(crowded.seconds)
+    waiting, busy = on(0, pipeline), on(1, pipeline)
+    assert waiting.bubble > 0
+    assert busy.bubble == 0  # a core is never without work
+    assert busy.seconds < 4 * (waiting.seconds - waiting.bubble) * 1.001

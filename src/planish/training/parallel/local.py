@@ -1,4 +1,8 @@
-"""Processes on this machine, started by PyTorch's elastic agent and ended with it."""
+"""Processes on this machine, started by PyTorch's elastic agent and ended with it.
+
+The agent starts all of them again where one dies. One that ends by an error of ours would end so again: it leaves word
+of it in a folder, and those that are started again end at once.
+"""
 
 from __future__ import annotations
 
@@ -20,6 +24,7 @@ from planish.errors import OptionError, PlanishError, UserError
 logging.getLogger("torch.distributed.elastic").setLevel(logging.CRITICAL)  # the errors themselves are told
 ENVIRONMENT = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
 """Without it a training whose worker was killed meets its own old store when it starts again, and fails."""
+_WORD = "PLANISH_ERRORS"
 
 
 def run(work: Callable[..., Any], *args: Any, processes: int, restarts: int = 0) -> Any:
@@ -35,34 +40,60 @@ def run(work: Callable[..., Any], *args: Any, processes: int, restarts: int = 0)
         PlanishError: As one of them raised it.
         OptionError: The function or an argument cannot be sent to another process.
     """
-    with tempfile.TemporaryDirectory() as folder, _environment():
+    with tempfile.TemporaryDirectory() as folder, _environment(folder):
         config = _config(processes, restarts, Path(folder).name)
         try:
-            return elastic_launch(config, _work)(work, args, folder, processes)[0]
+            result = elastic_launch(config, _work)(work, args, processes)[0]
         except ChildFailedError as error:
-            for file in sorted(Path(folder).glob("error-*.json")):
-                kind, *told = json.loads(file.read_text())
-                raise (UserError if kind == UserError.exit_code else PlanishError)(*told) from error
+            _raise_word(error)
             raise
         except (AttributeError, TypeError) as error:
             what = f"the training cannot be sent to another process: {error}"
             raise OptionError(what, "plan", "torchrun --nproc-per-node N your_script.py") from error
+        _raise_word()
+        return result
 
 
-def _work(work: Callable[..., Any], args: tuple[Any, ...], folder: str, processes: int) -> Any:
+def _work(work: Callable[..., Any], args: tuple[Any, ...], processes: int) -> Any:
+    if has_failed():
+        return None
     torch.set_num_threads(max(1, (os.cpu_count() or 1) // processes))
-    try:
+    with leaving_word():
         return work(*args)
-    except PlanishError as error:
-        told = [error.exit_code, error.what, error.where, error.hint]
-        Path(folder, f"error-{os.environ['RANK']}.json").write_text(json.dumps(told))
-        raise
+
+
+def has_failed() -> bool:
+    """Whether this process was started again after an error that would come again."""
+    return bool(_words())
 
 
 @contextmanager
-def _environment() -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)
+def leaving_word() -> Iterator[None]:
+    """Let the process that waits for this one know of an error of ours."""
+    try:
+        yield
+    except PlanishError as error:
+        if _WORD in os.environ:
+            told = [error.exit_code, error.what, error.where, error.hint]
+            Path(os.environ[_WORD], f"error-{os.environ['RANK']}.json").write_text(json.dumps(told))
+        raise
+
+
+def _words() -> list[Path]:
+    return sorted(Path(os.environ[_WORD]).glob("error-*.json")) if _WORD in os.environ else []
+
+
+def _raise_word(cause: Exception | None = None) -> None:
+    for file in _words():
+        kind, *told = json.loads(file.read_text())
+        raise (UserError if kind == UserError.exit_code else PlanishError)(*told) from cause
+
+
+@contextmanager
+def _environment(folder: str) -> Iterator[None]:
+    given = {**ENVIRONMENT, _WORD: folder}
+    before = {name: os.environ.get(name) for name in given}
+    os.environ.update(given)
     try:
         yield
     finally:
@@ -78,13 +109,13 @@ def run_command(words: Sequence[str], processes: int, restarts: int) -> int:
 
     Where one dies, all are started again, up to `restarts` times.
     """
-    with _environment():
+    with tempfile.TemporaryDirectory() as folder, _environment(folder):
         config = _config(processes, restarts, "planish")
         try:
             elastic_launch(config, words[0])(*words[1:])
         except ChildFailedError as error:
             return max(1, error.get_first_failure()[1].exitcode)
-    return 0
+        return next((json.loads(file.read_text())[0] for file in _words()), 0)
 
 
 def _config(processes: int, restarts: int, name: str) -> LaunchConfig:

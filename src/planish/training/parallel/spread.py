@@ -27,7 +27,7 @@ from planish.training.parallel.rows import check_rows, parts
 from planish.training.parallel.stages import cut
 from planish.training.parallel.tensor import distribute, megatron, named
 from planish.training.parallel.world import World, gathered, local, replicated, whole
-from planish.training.parallel.wrap import recompute, sync, wrap
+from planish.training.parallel.wrap import is_sharded, loose, recompute, sync, wrap
 
 
 class Spread:
@@ -96,6 +96,7 @@ class Spread:
                 total += self._pass(small, len(items), last=number == len(items) - 1) / len(items)
         self._share_tied()
         self._settle()
+        self._share_loose()
         return self.world.total(total)[0] / (plan.shares * plan.tp)
 
     def length(self) -> float:
@@ -176,6 +177,17 @@ class Spread:
                     spec = {"device_mesh": parameter.device_mesh, "placements": parameter.placements}
                     total = distribute_tensor(total, **spec, src_data_rank=None)
                 parameter.grad = total
+
+    def _share_loose(self) -> None:
+        """The mean gradient, over the shares, of what FSDP2 does not take."""
+        if not is_sharded(self.world.plan):
+            return
+        for parameter in (each for module in self._modules for each in loose(module)):
+            if parameter.grad is not None:
+                gradient = local(parameter.grad)
+                for axis in ("fsdp", "dp"):
+                    dist.all_reduce(gradient, group=self.world.mesh.get_group(axis))
+                gradient /= self.world.plan.shares
 
     def _copies(self, name: str) -> list[nn.Parameter]:
         """What two stages of this process each have of a parameter; the first is trained."""

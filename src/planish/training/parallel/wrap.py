@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections import Counter
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
@@ -15,8 +16,12 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.checkpoint import checkpoint
 
 from planish.errors import OptionError
+from planish.training.parallel.plan import Plan
 from planish.training.parallel.tensor import distribute
 from planish.training.parallel.world import World
+
+# A model may return a view of its last activation; nobody here writes into it.
+warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor", UserWarning)
 
 
 def wrap(module: nn.Module, world: World, axes: dict[str, int]) -> nn.Module:
@@ -31,11 +36,24 @@ def wrap(module: nn.Module, world: World, axes: dict[str, int]) -> nn.Module:
     module.to(world.device)
     if plan.tp > 1:
         distribute(module, world.mesh["tp"], axes)
-    if plan.fsdp > 1 or (plan.dp > 1 and plan.tp * plan.pp > 1):
+    if is_sharded(plan):
         _shard(module, world)
     elif plan.dp > 1:
         return DistributedDataParallel(module, process_group=world.mesh.get_group("dp"))
     return module
+
+
+def is_sharded(plan: Plan) -> bool:
+    """Whether FSDP2 carries out the plan, or a part of it."""
+    return plan.fsdp > 1 or (plan.dp > 1 and plan.tp * plan.pp > 1)
+
+
+def loose(module: nn.Module) -> list[nn.Parameter]:
+    """What FSDP2 does not take: single numbers, and parameters of another type than most (scales that learn)."""
+    sizes: Counter[torch.dtype] = Counter()
+    for each in module.parameters():
+        sizes[each.dtype] += each.numel()
+    return [each for each in module.parameters() if each.dim() == 0 or each.dtype != sizes.most_common(1)[0][0]]
 
 
 def _shard(module: nn.Module, world: World) -> None:
@@ -44,10 +62,11 @@ def _shard(module: nn.Module, world: World) -> None:
     mesh = world.mesh["dp", "fsdp"] if plan.dp > 1 else world.mesh["fsdp"]
     half = torch.bfloat16 if plan.precision == "bf16" else None
     policy = MixedPrecisionPolicy(param_dtype=half, reduce_dtype=torch.float32 if half else None)
+    whole = set(loose(module))
     for unit in units(module):
-        fully_shard(unit, mesh=mesh, mp_policy=policy)
+        fully_shard(unit, mesh=mesh, mp_policy=policy, ignored_params=whole)
     if any(True for _ in module.parameters()):
-        fully_shard(module, mesh=mesh, mp_policy=policy)
+        fully_shard(module, mesh=mesh, mp_policy=policy, ignored_params=whole)
 
 
 def units(module: nn.Module) -> Iterator[nn.Module]:

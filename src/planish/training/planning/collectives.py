@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from planish.training.planning.constants import Constants
 from planish.training.planning.hardware import Hardware
 
+
 @dataclass(frozen=True)
 class Group:
     """Devices that talk to each other: `size` of them, `within` in each node."""
@@ -52,7 +53,7 @@ def gather(group: Group, total: float, hardware: Hardware, constants: Constants,
         return 0.0
     moved = total * (group.size - 1) / group.size
     start = hardware.node.latency + group.ring(hardware, constants)
-    return moved / group.bandwidth(hardware, constants) + messages * start
+    return moved / (group.bandwidth(hardware, constants) * constants.sharding) + messages * start
 
 
 def reduce(group: Group, total: float, hardware: Hardware, constants: Constants, messages: float = 1) -> float:

@@ -1,6 +1,7 @@
 """The fitted constants of the step-time model, frozen in `constants.toml`.
 
-`benchmarks/training/steptime.py --fit` writes that file from published rows that say `fit = true`; nothing else may.
+`benchmarks/training/steptime.py --fit` writes that file from published rows that say `fit = true`, and those of this
+machine `benchmarks/training/ranking.py --fit` from steps that it measures; nothing else may.
 """
 
 from __future__ import annotations
@@ -26,6 +27,7 @@ class Constants:
         eager: Traffic of elementwise work operation by operation, likewise.
         node: Share of the bandwidth of the link within a node that collectives reach.
         network: Likewise of the network.
+        sharding: Share of that which gathering and reducing shards reaches; NCCL does both alike, gloo does not.
         latency: What a message between nodes takes, as a part of what the hardware says.
         hidden: Share of the compute beside which gathers and reductions of shards are hidden.
         start: Seconds that PyTorch takes to start an operation, where a device does not work ahead of it (a CPU).
@@ -41,6 +43,7 @@ class Constants:
     eager: float = 2.0
     node: float = 0.75
     network: float = 0.8
+    sharding: float = 1.0
     latency: float = 1.0
     hidden: float = 0.8
     start: float = 0.0

@@ -106,7 +106,9 @@ def this_machine() -> Hardware:
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / cores
     peak = {"fp32": found.gemm["f32"].rate, "bf16": found.gemm["bf16"].rate, "fp16": found.gemm["bf16"].rate}
-    return Hardware(CPU, found.cpu, peak, memory, found.memory.rate, 1024, LOCAL, LOCAL, "planish.analysis.peaks", cores)
+    return Hardware(
+        CPU, found.cpu, peak, memory, found.memory.rate, 1024, LOCAL, LOCAL, "planish.analysis.peaks", cores
+    )
 
 
 @dataclass(frozen=True)

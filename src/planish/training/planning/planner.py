@@ -22,6 +22,7 @@ from planish.graph import Graph
 from planish.training.parallel.plan import Plan, Precision
 from planish.training.parallel.tensor import megatron, named
 from planish.training.planning.axes import Axes, assignments, counts, said, schedules
+from planish.training.planning.constants import Constants
 from planish.training.planning.fold import fold, unfolded
 from planish.training.planning.hardware import CPU, Cluster
 from planish.training.planning.layers import layers, units
@@ -69,7 +70,7 @@ def plan(
     return Planner(graph, cluster, batch or PER_DEVICE * cluster.devices, limit, chosen).plan()
 
 
-def predict(graph: Graph, made: Plan, cluster: Cluster, batch: int) -> Estimate:
+def predict(graph: Graph, made: Plan, cluster: Cluster, batch: int, fitted: Constants | None = None) -> Estimate:
     """What a step of a plan takes, whoever made the plan.
 
     Args:
@@ -77,11 +78,12 @@ def predict(graph: Graph, made: Plan, cluster: Cluster, batch: int) -> Estimate:
         made: Its `shards` are those that Megatron-LM's way gives where it has none, its `stages` balanced likewise.
         cluster: Devices.
         batch: Samples of a step, over all devices.
+        fitted: Constants in place of those of the hardware.
 
     Raises:
         OptionError: The plan does not divide the model.
     """
-    planner = Planner(graph, cluster, batch, math.inf, made.precision)
+    planner = Planner(graph, cluster, batch, math.inf, made.precision, fitted)
     if made.tp > 1:
         axes = named(made.shards, graph.tensors, made.tp) if made.shards else megatron(graph, made.tp)
         planner.divide(made.tp, axes)
@@ -97,14 +99,24 @@ class Planner:
         batch: Samples of a step.
         limit: Bytes of a device that a plan may take.
         precision: Of products.
+        fitted: Constants in place of those of the hardware.
     """
 
-    def __init__(self, graph: Graph, cluster: Cluster, batch: int, limit: float, precision: Precision) -> None:
+    def __init__(
+        self,
+        graph: Graph,
+        cluster: Cluster,
+        batch: int,
+        limit: float,
+        precision: Precision,
+        fitted: Constants | None = None,
+    ) -> None:
         if precision not in cluster.hardware.peak:
             known = ", ".join(cluster.hardware.peak)
             raise OptionError(f"{cluster.hardware.name} has no peak for {precision}", "precision", f"one of {known}")
         self.graph, self.cluster, self.batch, self.limit = graph, cluster, batch, limit
         self.precision: Precision = precision
+        self._fitted = fitted
         self._parameters = graph.parameter_names
         self.operations = Operations(graph)
         self.units = units(graph)
@@ -144,14 +156,14 @@ class Planner:
         """Which parameters `tp` devices divide; None for one device."""
         if tp not in self._solutions:
             samples = max(1.0, self.batch * tp / self.cluster.devices)
-            model = Model(self.cluster.hardware, Setting(tp=tp, precision=self.precision))
+            model = self._model(Setting(tp=tp, precision=self.precision))
             self._solutions[tp] = Program(self.operations, model, samples, self.folded).solve()
         return self._solutions[tp]
 
     def divide(self, tp: int, axes: Mapping[str, int]) -> None:
         """Let `tp` devices divide these parameters along these axes, instead of asking the program which."""
         samples = max(1.0, self.batch * tp / self.cluster.devices)
-        model = Model(self.cluster.hardware, Setting(tp=tp, precision=self.precision))
+        model = self._model(Setting(tp=tp, precision=self.precision))
         program = Program(self.operations, model, samples, unfolded(self.graph))
         self._solutions[tp] = program.fixed(axes).solve()
 
@@ -160,7 +172,7 @@ class Planner:
         work = self.work(made.tp, False)
         again = [fnmatchcase(unit.path, made.recompute) for unit in self.units]
         work = [replace(each, recompute="full") if on else each for each, on in zip(work, again, strict=True)]
-        model = Model(self.cluster.hardware, Setting.of(made))
+        model = self._model(Setting.of(made))
         paths = [unit.path for unit in self.units]
         if unknown := [path for path in made.stages if path not in paths]:
             raise OptionError(f"no layer is called {unknown[0]!r}", "plan.stages", f"layers: {_some(self.blocks)}")
@@ -179,6 +191,9 @@ class Planner:
             for node, strategy in (solution.chosen.items() if solution else ())
             if node.op == "get_attr" and strategy.output != REPLICATED
         }
+
+    def _model(self, setting: Setting) -> Model:
+        return Model(self.cluster.hardware, setting, self._fitted)
 
     def _refusal(self, axes: Axes) -> str:
         """Why no plan can have these axes; "" if some can."""
@@ -212,7 +227,7 @@ class Planner:
     def _judge(self, made: Plan, again: bool) -> Candidate | None:
         setting = Setting.of(made)
         work = self.work(made.tp, again)
-        model = Model(self.cluster.hardware, setting)
+        model = self._model(setting)
         samples = self.batch / (made.shares * made.microbatches)
         borders: list[int] = []
         if made.pp > 1:
@@ -343,7 +358,7 @@ class Planner:
             shares = self.cluster.devices * times
             setting = Setting(fsdp=shares, precision=self.precision)
             batch = max(1, self.batch // shares) * shares
-            peak = Model(self.cluster.hardware, setting).step([self.work(1, True)], batch).peak
+            peak = self._model(setting).step([self.work(1, True)], batch).peak
             if peak <= self.limit:
                 told = f"fsdp {shares}, recompute {self.pattern} would take {scaled(peak, 'B')}"
                 hint = f"--devices {shares}: {told}"
