@@ -149,8 +149,8 @@ class _ByGradient(ABC):
 class Darts(_ByGradient):
     """Every option at once, weighted by the softmax of its number (Liu et al., arXiv 1806.09055).
 
-    Known to collapse onto options without parameters; the result's `note` says so where it happened. The paper takes the
-    most likely point (`finalists=1`); judging the 32 likeliest repairs most of what mixing gets wrong.
+    Known to collapse onto options without parameters; the result's `note` says so where it happened. The paper takes
+    the most likely point (`finalists=1`); judging the 32 likeliest repairs most of what mixing gets wrong.
 
     Attributes:
         order: 1 takes the weights as they are for the best ones; 2 those after one more step, the second derivative by
