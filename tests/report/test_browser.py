@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,32 +11,10 @@ import pytest
 from planish.record import Measurement
 from planish.report import write
 from tests.report import sample
-from tests.support import require, require_tool
-
-FLAGS = (
-    "--headless --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking "
-    "--disable-component-update --disable-sync"
-)
+from tests.report.browsing import open_page
 
 pytestmark = pytest.mark.long  # each opens a browser
 LAYER = "encoder.layer.3.output.dense"
-
-
-@pytest.fixture(scope="module")
-def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    for library in ("jinja2", "plotly", "selenium"):
-        require(library)
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = require_tool("chromium", "chromium-browser", "google-chrome")
-    for flag in [*FLAGS.split(), f"--user-data-dir={tmp_path_factory.mktemp('profile')}"]:
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(require_tool("chromedriver")))
-    yield driver
-    driver.quit()
 
 
 @pytest.fixture(scope="module")
@@ -47,26 +24,11 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return run
 
 
-def _open(browser: Any, folder: Path, width: int = 1200, scheme: str = "light") -> None:
-    size = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
-    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
-    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
-    browser.get((folder / "report.html").as_uri())
-    _wait(browser, "document.documentElement.dataset.ready === 'yes'")
-
-
 def _asked(browser: Any) -> list[str]:
     """What the pages of users asked for since the log was read last; Chromium's own new tab is none."""
     messages = [json.loads(entry["message"])["message"] for entry in browser.get_log("performance")]
     asked = [each["params"] for each in messages if each["method"] == "Network.requestWillBeSent"]
     return [each["request"]["url"] for each in asked if not each["documentURL"].startswith("chrome:")]
-
-
-def _wait(browser: Any, condition: str) -> None:
-    from selenium.webdriver.support.ui import WebDriverWait
-
-    WebDriverWait(browser, 20, poll_frequency=0.05).until(lambda b: b.execute_script(f"return {condition}"))
 
 
 def _selected(browser: Any) -> dict[str, Any]:
@@ -87,20 +49,20 @@ def _selected(browser: Any) -> dict[str, Any]:
 def test_nothing_is_complained_of_and_nothing_is_fetched(browser: Any, run: Any) -> None:
     for log in ("browser", "performance"):
         browser.get_log(log)  # forget earlier pages
-    _open(browser, run.path)
+    open_page(browser, run.path)
     assert browser.get_log("browser") == []
     assert [url for url in _asked(browser) if not url.startswith(("file:", "data:"))] == []
 
 
 def test_a_fetch_would_be_seen(browser: Any, run: Any) -> None:
-    _open(browser, run.path)
+    open_page(browser, run.path)
     browser.get_log("performance")
     browser.execute_async_script("fetch('http://localhost:49151/x').catch(() => 0).then(arguments[0])")
     assert _asked(browser) == ["http://localhost:49151/x"]
 
 
 def test_the_figures_draw_what_was_measured(browser: Any, run: Any) -> None:
-    _open(browser, run.path)
+    open_page(browser, run.path)
     rows: list[Measurement] = run.measurements()
     bars = browser.execute_script("const b = document.getElementById('engines').data[0]; return [b.customdata, b.x]")
     latency = {m.subject: m.value for m in rows if m.name == "latency"}
@@ -133,7 +95,7 @@ def test_the_figures_draw_what_was_measured(browser: Any, run: Any) -> None:
 
 
 def test_a_layer_selected_anywhere_is_selected_everywhere(browser: Any, run: Any) -> None:
-    _open(browser, run.path)
+    open_page(browser, run.path)
     for click in (
         "document.getElementById('roofline').emit('plotly_click', {points: [{customdata: id}]})",
         "document.getElementById('maps').emit('plotly_click', {points: [{customdata: [id, 1]}]})",
@@ -150,7 +112,7 @@ def test_a_layer_selected_anywhere_is_selected_everywhere(browser: Any, run: Any
 def test_a_real_click_on_the_tree_selects_a_layer(browser: Any, run: Any) -> None:
     from selenium.webdriver import ActionChains
 
-    _open(browser, run.path)
+    open_page(browser, run.path)
     slices = browser.find_elements("css selector", "#tree g.slice.cursor-pointer, #tree g.slice")
     leaf = next(s for s in slices if s.text.startswith("dense"))
     ActionChains(browser).move_to_element(leaf).click().perform()
@@ -160,14 +122,14 @@ def test_a_real_click_on_the_tree_selects_a_layer(browser: Any, run: Any) -> Non
 
 
 def test_a_module_selects_the_layers_below_it(browser: Any, run: Any) -> None:
-    _open(browser, run.path)
+    open_page(browser, run.path)
     browser.execute_script("select('encoder.layer.2')")
     assert {name.startswith("encoder.layer.2.") for name in _selected(browser)["table"]} == {True}
     assert len(_selected(browser)["maps"]) == 6
 
 
 def test_a_module_is_entered_and_left(browser: Any, run: Any) -> None:
-    _open(browser, run.path)
+    open_page(browser, run.path)
     browser.get_log("browser")
     tree = "document.getElementById('tree')"
     point = "{points: [{customdata: 'encoder.layer.2'}], nextLevel: 'encoder.layer.2'}"
@@ -181,7 +143,7 @@ def test_a_module_is_entered_and_left(browser: Any, run: Any) -> None:
 
 
 def test_the_tree_is_colored_by_precision_on_request(browser: Any, run: Any) -> None:
-    _open(browser, run.path)
+    open_page(browser, run.path)
     before = browser.execute_script("return document.getElementById('tree').data[0].marker.colors")
     browser.find_element("css selector", "[data-state=color] button[value=precision]").click()
     assert browser.execute_script("return document.getElementById('tree').data[0].marker.colors") != before
@@ -191,14 +153,14 @@ def test_the_tree_is_colored_by_precision_on_request(browser: Any, run: Any) -> 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=pytest.mark.long)])
 @pytest.mark.parametrize("width", [380, 800])
 def test_a_narrow_screen_never_scrolls_sideways(browser: Any, run: Any, width: int, scheme: str) -> None:
-    _open(browser, run.path, width, scheme)
+    open_page(browser, run.path, width, scheme)
     assert browser.execute_script("return document.documentElement.scrollWidth") <= width
 
 
 def test_page_and_figures_follow_the_scheme(browser: Any, run: Any) -> None:
     seen = []
     for scheme in ("light", "dark"):
-        _open(browser, run.path, scheme=scheme)
+        open_page(browser, run.path, scheme=scheme)
         paper = browser.execute_script("return getComputedStyle(document.body).backgroundColor")
         ink = browser.execute_script("return document.getElementById('engines').layout.annotations[1].font.color")
         seen.append((paper, ink))
@@ -207,7 +169,7 @@ def test_page_and_figures_follow_the_scheme(browser: Any, run: Any) -> None:
 
 
 def test_every_figure_has_alternative_text(browser: Any, run: Any) -> None:
-    _open(browser, run.path)
+    open_page(browser, run.path)
     labels = [plot.get_attribute("aria-label") for plot in browser.find_elements("css selector", ".plot")]
     assert len(labels) == 4
     assert all(len(label) > 60 for label in labels)
@@ -221,7 +183,7 @@ def test_hostile_names_run_nothing(browser: Any, tmp_path: Path) -> None:
     run.add(Measurement("sensitivity", 10, "dB", "measured", where=f"a.{attack}", details=details))
     run.add(Measurement("latency", 1e-2, "s", "measured", subject=attack))
     write(tmp_path)
-    _open(browser, tmp_path)
+    open_page(browser, tmp_path)
     browser.execute_script("select(D.layers.find((l) => l.path.startsWith('a.')).id)")
     assert browser.execute_script("return window.owned") is None
     assert "<script>" in browser.find_element("id", "selected").text
@@ -232,7 +194,7 @@ def test_an_interrupted_run_draws_without_complaint(browser: Any, tmp_path: Path
     sample.write(tmp_path, stop_after=stop)
     write(tmp_path)
     browser.get_log("browser")
-    _open(browser, tmp_path, 380)
+    open_page(browser, tmp_path, 380)
     assert browser.get_log("browser") == []
     assert "not complete" in browser.find_element("css selector", ".incomplete").text
     assert browser.execute_script("return document.documentElement.scrollWidth") <= 380

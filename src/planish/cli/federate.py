@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from planish.cli.console import console, suggest, table, working
-from planish.cli.job import Model, RunDir, Trust
+from planish.cli.job import Model, RunDir, Trust, write_page
 from planish.record import Run
 
 if TYPE_CHECKING:
@@ -85,8 +85,11 @@ def federate(
         training = local(epochs=epochs, learning_rate=learning_rate, optimizer=optimizer)
         federation = Federation(**given, local=training)
         request = flow.Request(model, federation, data, owner, loss, fresh, trust)
-        found = flow.run(Run(folder), request, progress, _nothing, deploy, certificates)
+        record = Run(folder)
+        found = flow.run(record, request, progress, _nothing, deploy, certificates)
     _tell(found, federation, folder)
+    write_page(record)
+    console.print(f"page {folder / 'report.html'}", style="dim", whole=True)
 
 
 def _more(options: Any) -> dict[str, Any]:

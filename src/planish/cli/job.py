@@ -86,7 +86,8 @@ def _analyze_training(model: str, folder: Path, depth: int, batch: int | None, t
         from planish.flow import backward, resolve
         from planish.report.numbers import quantity
 
-        cost, measured = backward.analyze(Run(folder), resolve(model, trust, batch=batch, training=True), progress)
+        record = Run(folder)
+        cost, measured = backward.analyze(record, resolve(model, trust, batch=batch, training=True), progress)
     console.print(cost.table(depth))
     step = cost.trace
     totals = {
@@ -108,7 +109,8 @@ def _analyze_training(model: str, folder: Path, depth: int, batch: int | None, t
             f"each of {len(cost.blocks)} blocks computed again: about {quantity(cost.peak_recomputed, 'B')} "
             f"for {quantity(again, 'FLOP')} more"
         )
-    console.print(f"rows {folder / 'measurements.jsonl'}", style="dim")
+    write_page(record)
+    console.print(f"page {folder / 'report.html'}", style="dim")
 
 
 def compress(

@@ -11,6 +11,7 @@ from planish.flow.source import Source
 from planish.record import Measurement, Run, environment
 from planish.training.parallel.plan import Precision
 from planish.training.planning import Candidate, Cluster, Planned, plan
+from planish.training.planning.planner import SAID
 from planish.training.planning.schedule import timeline
 from planish.training.planning.setting import Setting
 
@@ -63,7 +64,7 @@ def rows(found: Planned) -> Iterator[Measurement]:
     }
     yield from _candidate(found.best, "best", about)
     for name, seconds in found.best.estimate.parts.items():
-        yield Measurement("step_part", seconds, "s", "modeled", subject=name)
+        yield Measurement("step_part", seconds, "s", "modeled", subject=name, details={"said": SAID[name]})
     for device, memory in enumerate(found.best.estimate.memory):
         details = {**asdict(memory), "stages": list(found.stages_of(device))}
         yield Measurement("device_memory", memory.total, "B", "modeled", subject=f"device {device}", details=details)

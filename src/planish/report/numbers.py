@@ -9,13 +9,15 @@ _PHYSICAL = {"s", "J", "W"}
 _COUNTED = {"B", "FLOP", "MAC", "FLOP/s", "B/s"}
 THIN = "\u202f"  # narrow no-break space: between a number and its unit
 TIMES = "\u00d7"
+MINUS = "\u2212"
 NONE = "\u2013"  # where there is no number
 
 
 def quantity(value: float, unit: str) -> str:
     """`value` with its unit as a reader wants it: `quantity(0.0142, "s") == "14.2 ms"`.
 
-    Bytes are decimal (1 MB = 10⁶ B). A dimensionless number of at most 1 keeps four decimals, as a metric needs.
+    Bytes are decimal (1 MB = 10⁶ B). A dimensionless number of at most 1 keeps four decimals, as a metric
+    needs, and one below a thousandth three digits, as a loss may.
     """
     if unit in _COUNTED | _PHYSICAL:
         factor, prefix = _prefix(value, smallest=1e-9 if unit in _PHYSICAL else 1.0)
@@ -69,7 +71,7 @@ def _prefix(value: float, smallest: float) -> tuple[float, str]:
 
 def _plain(value: float) -> str:
     if abs(value) <= 1 and value != int(value):
-        return f"{value:.4f}"
+        return f"{value:.4f}" if abs(value) >= 0.001 else significant(value)
     if value == int(value) and abs(value) < 1e5:
         return f"{value:,.0f}"
     factor, prefix = _prefix(value, smallest=1.0)

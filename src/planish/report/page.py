@@ -14,12 +14,12 @@ from typing import Any
 
 from planish.errors import MissingExtra, UserError
 from planish.record import Run
-from planish.report import plan, search
+from planish.report import search, step
+from planish.report.kind import environment
+from planish.report.kinds import kind_of
 from planish.report.numbers import percent, quantity
 from planish.report.rows import Row
-from planish.report.view import read, recipe_steps
 
-_GRAPH_LIMIT = 400_000  # characters of graph text on the page; the whole of it is in graph.txt
 _MARKS = {"measured": "●", "simulated": "◐", "synthesized": "◆", "modeled": "○", "exact": "■"}
 
 
@@ -36,34 +36,25 @@ def write(run_path: str | os.PathLike[str]) -> Path:
     if not any((folder / name).is_file() for name in ("measurements.jsonl", search.TRIALS)):
         raise UserError("this is not a run folder: it has no measurements.jsonl", str(run_path), "planish demo")
     run = Run(run_path)
-    if (folder / search.TRIALS).is_file():
-        return run.write("report.html", render_search(run))
-    return run.write("report.html", render_plan(run) if plan.is_plan(run) else render(run))
+    return run.write("report.html", render(run))
 
 
 def render(run: Run) -> str:
-    """The page of a compression as text."""
-    view = read(run)
+    """The page of a run as text; where a training step was analyzed in the same folder, with that below."""
+    kind = kind_of(run)
+    view = kind.read(run)
+    also = step.read(run) if kind is not step.KIND and step.KIND.fits(run) else None
+    figures = {**view.figures, **(also.figures if also else {})}
+    found = environment(run)
     return _laid_out(
-        "page.html",
+        kind.template,
         view=view,
-        verdict=view.verdict,
-        data=_script_json(view.figures),
-        steps=recipe_steps(view.recipe),
-        graph=(view.graph or "")[:_GRAPH_LIMIT],
-        graph_cut=len(view.graph or "") > _GRAPH_LIMIT,
+        step=also,
+        name=run.path.resolve().name,
+        environment=found,
+        command=str(found.get("command", "")),
+        data=_script_json(figures) if figures else "",
     )
-
-
-def render_search(run: Run) -> str:
-    """The page of a search as text."""
-    view = search.read(run)
-    return _laid_out("search.html", view=view, data=_script_json(view.figures))
-
-
-def render_plan(run: Run) -> str:
-    """The page of a plan as text."""
-    return _laid_out("plan.html", view=plan.read(run))
 
 
 def _laid_out(template: str, **values: Any) -> str:
@@ -82,7 +73,8 @@ def _laid_out(template: str, **values: Any) -> str:
     )
     environment.globals.update(source=_source, marks=_MARKS)
     environment.filters.update(percent=percent, quantity=quantity, title=_title, breakable=_breakable)
-    return environment.get_template(template).render(plotly=_packed(get_plotlyjs()), **values)
+    plotly = _packed(get_plotlyjs()) if values["data"] else ""
+    return environment.get_template(template).render(plotly=plotly, **values)
 
 
 def _source(name: str) -> str:

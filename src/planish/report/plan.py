@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from rich.console import RenderableType
+from rich.text import Text
+
 from planish.record import Measurement, Run
+from planish.report.kind import Kind, grid, stages
 from planish.report.numbers import quantity
 
 STAGE = "plan"
 WIDTH, LANE, GAP = 960.0, 22.0, 5.0
-SAID = {
-    "compute": "computing",
-    "tensor": "tensor parallel traffic",
-    "shards": "gathering shards",
-    "replicas": "sharing gradients",
-    "pipeline": "messages between stages",
-    "bubble": "waiting in the pipeline",
-    "optimizer": "optimizer",
-}
+_SHOWN = 3
 PARTS = ("parameters", "gradients", "optimizer", "activations", "gathered")
 
 
@@ -41,16 +36,12 @@ class PlanView:
     """A plan, ready to be laid out.
 
     Attributes:
-        name: The run folder's own name.
         rows: Its measurements.
         text: The plan, as TOML.
-        environment: Of the process that wrote the folder.
     """
 
-    name: str
     rows: Sequence[Measurement]
     text: str
-    environment: Mapping[str, Any]
 
     def named(self, name: str) -> list[Measurement]:
         """The measurements of that name."""
@@ -81,7 +72,9 @@ class PlanView:
     @cached_property
     def parts(self) -> list[tuple[str, float, float]]:
         """Name, seconds and share of what a step consists of."""
-        found = [(SAID[row.subject], row.value) for row in self.named("step_part") if row.value > 0]
+        found = [
+            (str(row.details.get("said", row.subject)), row.value) for row in self.named("step_part") if row.value > 0
+        ]
         whole = sum(value for _, value in found)
         return [(name, value, value / whole) for name, value in found]
 
@@ -128,18 +121,37 @@ class PlanView:
         ]
 
     @property
+    def figures(self) -> dict[str, Any]:
+        """None that a script draws."""
+        return {}
+
+    @property
     def height(self) -> float:
         """Of a figure with a lane for each device."""
         return len(self.devices) * (LANE + GAP)
 
 
-def is_plan(run: Run) -> bool:
-    """Whether the folder is about a plan and nothing else."""
-    rows = run.measurements()
-    return bool(rows) and all(row.stage == STAGE for row in rows)
+def fits(run: Run) -> bool:
+    """Whether a plan was made in the folder."""
+    return STAGE in stages(run)
 
 
 def read(run: Run) -> PlanView:
     """The view of a folder with a plan."""
-    environment = json.loads(run.read("environment.json") or "{}")
-    return PlanView(run.path.resolve().name, run.measurements(), run.read("plan.toml") or "", environment)
+    return PlanView([row for row in run.measurements() if row.stage == STAGE], run.read("plan.toml") or "")
+
+
+def lines(view: PlanView) -> Iterator[RenderableType]:
+    """The plan, what its step consists of, and what else was possible."""
+    yield Text(view.sentence, style="bold")
+    parts = ", ".join(f"{name} {quantity(seconds, 's')}" for name, seconds, _ in view.parts)
+    yield Text(f"a step: {parts}")
+    table = grid("plan", "step", "memory", "why not", left=(0, 3))
+    for row, peak in view.candidates[:_SHOWN]:
+        table.add_row(row.details["plan"], quantity(row.value, "s"), quantity(peak, "B"), row.details.get("why", ""))
+    yield table
+    limit = quantity(view.about["limit"], "B")
+    yield Text(f"{view.about['batch']} samples a step · {limit} a device · all modeled: nothing was run", style="dim")
+
+
+KIND = Kind("plan.html", fits, read, lines)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from planish.record import Measurement
+from planish.record import Measurement, Run
 from planish.report.numbers import interval, quantity
 
 
@@ -59,6 +59,11 @@ class Rows:
     def one(self, name: str, subject: str | None = None, role: str | None = None) -> Row | None:
         """The latest such row, or None where it was never measured."""
         return next(reversed(self.all(name, subject, role)), None)
+
+
+def of_stage(run: Run, stage: str) -> list[Row]:
+    """The rows of one stage, in the order in which they were written."""
+    return [Row(index, m) for index, m in enumerate(run.measurements()) if m.stage == stage]
 
 
 def _identity(row: Row) -> tuple[str, ...]:

@@ -5,15 +5,20 @@ from __future__ import annotations
 import json
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from rich.console import RenderableType
+from rich.text import Text
+
 from planish.record import Measurement, Run
+from planish.report.kind import Kind, grid, json_of
 from planish.report.numbers import percent, quantity, words
 
 TRIALS = "trials.jsonl"
+_FRONT = 8
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,6 @@ class SearchView:
         trials: In the order in which they began.
         recipe: The best one, as TOML.
         space: The recipe with holes, as TOML.
-        environment: Of the process that wrote the folder.
     """
 
     name: str
@@ -57,7 +61,6 @@ class SearchView:
     trials: Sequence[Trial]
     recipe: str
     space: str
-    environment: Mapping[str, Any]
 
     @property
     def objectives(self) -> list[str]:
@@ -162,7 +165,7 @@ class SearchView:
 
 def read(run: Run) -> SearchView:
     """A search from its folder; a line torn by a crash is passed over."""
-    told = json.loads(run.read("search.json") or "{}")
+    told = json_of(run, "search.json")
     trials = [trial for line in (run.read(TRIALS) or "").splitlines() if (trial := _trial(line))]
     return SearchView(
         run.path.resolve().name,
@@ -170,8 +173,21 @@ def read(run: Run) -> SearchView:
         trials,
         run.read("recipe.toml") or "",
         run.read("space.toml") or "",
-        json.loads(run.read("environment.json") or "{}"),
     )
+
+
+def fits(run: Run) -> bool:
+    """Whether the folder is of a search."""
+    return (run.path / TRIALS).is_file()
+
+
+def lines(view: SearchView) -> Iterator[RenderableType]:
+    """The verdict, and the front."""
+    yield Text(view.sentence, style="bold")
+    table = grid("point", *view.objectives)
+    for trial in view.front[:_FRONT]:
+        table.add_row(trial.id, *map(trial.text, view.objectives))
+    yield table
 
 
 def _trial(line: str) -> Trial | None:
@@ -227,3 +243,6 @@ def _size(answer: Any) -> float:
         return float(answer)
     found = re.search(r"\d+(\.\d+)?", str(answer))
     return float(found[0]) if found else 0.0
+
+
+KIND = Kind("search.html", fits, read, lines)

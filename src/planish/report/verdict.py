@@ -9,6 +9,8 @@ from planish.report.numbers import quantity, words
 from planish.report.rows import Row, Rows
 
 Tone = Literal["better", "same", "worse", "missing"]
+STYLES: dict[Tone, str] = {"better": "bold cyan", "same": "", "worse": "bold yellow", "missing": "dim"}
+"""How each looks on a terminal."""
 _FIDELITY = ("mean_cosine", "sqnr")  # of the model to its own original: a distance, which is neither good nor bad
 _RIVALS = {"baseline": "the best fp32 engine", "eager": "eager PyTorch"}
 
@@ -136,9 +138,13 @@ def _quality(rows: Rows) -> Change:
     before = rows.one(after.m.name, "original") or rows.one(after.m.name, "baseline")
     if not before or after.m.name in _FIDELITY:
         return Change(label, f"{label.lower()} to the original {after.text}", "same", before, after)
+    return Change(label, f"{label.lower()} {before.text} → {after.text}", tone_of(before, after), before, after)
+
+
+def tone_of(before: Row, after: Row) -> Tone:
+    """Whether a metric rose or fell by more than its interval."""
     low, high = after.m.spread or (after.m.value, after.m.value)
-    tone: Tone = "same" if low <= before.m.value <= high else "better" if after.m.value > before.m.value else "worse"
-    return Change(label, f"{label.lower()} {before.text} → {after.text}", tone, before, after)
+    return "same" if low <= before.m.value <= high else "better" if after.m.value > before.m.value else "worse"
 
 
 def _compare(ratio: float, more: str, less: str, equal: str) -> tuple[str, Tone]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import tomllib
 from collections import defaultdict
@@ -12,11 +11,13 @@ from typing import Any
 
 from planish.record import Run
 from planish.report.hardware import Hardware, hardware
+from planish.report.kind import environment
 from planish.report.layers import Layer, Module, layers, tree
 from planish.report.numbers import TIMES, percent, quantity, words
 from planish.report.rows import Row, Rows
 from planish.report.verdict import Verdict, judge
 
+_GRAPH_LIMIT = 400_000  # characters
 UNITS = {"node_time": "s", "roofline_time": "s", "weight_bytes": "B", "macs": "MAC"}
 
 
@@ -55,7 +56,6 @@ class View:
     """A run, ready to be laid out.
 
     Attributes:
-        name: The run folder's own name.
         verdict: Did it work?
         conditions: What the numbers were measured on, as short phrases.
         missing: What a complete run would also hold, as sentences' objects.
@@ -72,7 +72,6 @@ class View:
         hardware: The design on an FPGA, or None.
     """
 
-    name: str
     verdict: Verdict
     conditions: list[str]
     missing: list[str]
@@ -89,19 +88,29 @@ class View:
     hardware: Hardware | None
 
     @property
-    def command(self) -> str:
-        """What was typed."""
-        return str(self.environment.get("command", ""))
+    def sentence(self) -> str:
+        """The verdict as plain text."""
+        return self.verdict.sentence
+
+    @property
+    def steps(self) -> list[str]:
+        """The recipe's steps by name."""
+        return recipe_steps(self.recipe)
+
+    @property
+    def graph_shown(self) -> str:
+        """As much of the graph as goes on a page; the whole of it is in graph.txt."""
+        return (self.graph or "")[:_GRAPH_LIMIT]
 
     @property
     def verb(self) -> str:
         """What was asked for: "analyze", "compress", "build"; empty where it is not known."""
-        return next(iter(self.command.split()[1:2]), "")
+        return next(iter(str(self.environment.get("command", "")).split()[1:2]), "")
 
     @property
     def only_analyzed(self) -> bool:
         """Whether the run set out to analyze a model, not to compress it: then no verdict is missing."""
-        return self.verb == "analyze"
+        return self.verb == "analyze" and not any(change.after for change in self.verdict.changes)
 
     @property
     def started(self) -> list[Engine]:
@@ -159,7 +168,6 @@ def read(run: Run) -> View:
     found = layers(rows)
     sensitive = [row for layer in found for name, row in layer.rows.items() if name.startswith("sensitivity ")]
     view = View(
-        name=run.path.name,
         verdict=verdict,
         conditions=[],
         missing=[],
@@ -170,7 +178,7 @@ def read(run: Run) -> View:
         peaks=rows.all("peak"),
         engines=_engines(rows),
         refused=rows.all("refused"),
-        environment=_environment(run),
+        environment=environment(run),
         recipe=run.read("recipe.toml"),
         graph=run.read("graph.txt"),
         hardware=hardware(rows),
@@ -219,14 +227,6 @@ def _metrics(rows: Rows) -> list[Metric]:
         data = next((row.detail("data") for row in (chosen, original) if row), "")
         found.append(Metric(words(name), data, original, baseline, chosen))
     return found
-
-
-def _environment(run: Run) -> dict[str, Any]:
-    try:
-        loaded = json.loads(run.read("environment.json") or "{}")
-    except json.JSONDecodeError:
-        return {}
-    return loaded if isinstance(loaded, dict) else {}
 
 
 def _conditions(view: View) -> list[str]:

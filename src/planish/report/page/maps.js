@@ -105,7 +105,3 @@ function groupName(group) {
   const parts = group.split(".");
   return /^\d+$/.test(parts.at(-1)) && parts.length > 1 ? `${parts.at(-2)} ${parts.at(-1)}` : group;
 }
-
-function shorten(text, most) {
-  return text.length <= most ? text : "…" + text.slice(text.length - Math.max(0, Math.floor(most) - 1));
-}

@@ -1,30 +1,11 @@
-// One state, four figures that are functions of it, and a selection that all of them share.
-const D = JSON.parse(document.getElementById("data").textContent);
-const state = { selected: null, area: "time", color: "time", level: undefined, narrow: false, width: 0 };
-const FIGURES = { tree: treeFigure, roofline: rooflineFigure, maps: mapsFigure, engines: enginesFigure };
-const NARROW = 640;
+// Four figures, and a selection that all of them share.
+Object.assign(state, { selected: null, area: "time", color: "time", level: undefined });
+Object.assign(FIGURES, { tree: treeFigure, roofline: rooflineFigure, maps: mapsFigure, engines: enginesFigure });
+LISTENERS.push(listen);
 
 // Whether a layer is selected, itself or by a module above it.
 function within(layer, selected) {
   return selected !== null && (selected === "" || layer.id === selected || layer.path === selected || layer.id.startsWith(selected + "."));
-}
-
-function draw(names = Object.keys(FIGURES)) {
-  const t = theme();
-  for (const name of names) {
-    const at = document.getElementById(name);
-    if (!at) continue;
-    state.width = state.paper || at.clientWidth;
-    state.narrow = state.width < NARROW;
-    const figure = FIGURES[name](D, t, state);
-    if (!figure.data.length || !figure.data.some((trace) => (trace.ids || trace.z || trace.x).length)) {
-      at.style.minHeight = 0;
-      continue;
-    }
-    figure.layout.width = state.width;
-    Plotly.react(at, figure.data, figure.layout, { displayModeBar: false, responsive: false });
-    at.style.minHeight = `${figure.layout.height}px`;
-  }
 }
 
 function select(id) {
@@ -122,21 +103,4 @@ function listen() {
       draw(["tree"]);
     });
   }
-  let width = document.body.clientWidth;
-  addEventListener("resize", () => {
-    if (document.body.clientWidth === width) return;
-    width = document.body.clientWidth;
-    requestAnimationFrame(() => draw());
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
-  addEventListener("beforeprint", () => paper(true));
-  addEventListener("afterprint", () => paper(false));
-}
-
-// On paper: the light theme, and the width of a page.
-function paper(on) {
-  document.documentElement.dataset.theme = on ? "light" : "";
-  for (const fold of document.querySelectorAll("details.onpaper")) fold.open = on || fold.open;
-  state.paper = on ? 680 : 0;
-  draw();
 }

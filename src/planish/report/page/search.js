@@ -1,26 +1,11 @@
-// One state, figures that are functions of it, and a trial that all of them show as selected.
-const D = JSON.parse(document.getElementById("data").textContent);
+// Figures of a search, and a trial that all of them show as selected.
 const byNumber = new Map(D.trials.map((trial) => [trial.n, trial]));
 const done = D.trials.filter((trial) => trial.state === "complete");
 const loss = (trial, i) => D.objectives[i].sign * trial.values[i];
 const first = (trials) => trials.reduce((a, b) => (a && loss(a, 0) <= loss(b, 0) ? a : b), null);
-const state = { selected: (first(done.filter((trial) => trial.front)) ?? done[0])?.n ?? null, x: D.objectives.length > 1 ? 1 : -1, y: 0, share: 0.25 };
-const FIGURES = { pareto, map, history: progress, importances, coordinates, workers };
-
-function draw(names = Object.keys(FIGURES)) {
-  const t = theme();
-  for (const name of names) {
-    const at = document.getElementById(name);
-    state.width = state.paper || at.clientWidth;
-    const figure = FIGURES[name](t);
-    at.hidden = !figure;
-    if (!figure) continue;
-    figure.layout.width = state.width;
-    Plotly.react(at, figure.data, figure.layout, { displayModeBar: false, responsive: false });
-    at.style.minHeight = `${figure.layout.height}px`;
-  }
-  describe();
-}
+Object.assign(state, { selected: (first(done.filter((trial) => trial.front)) ?? done[0])?.n ?? null, x: D.objectives.length > 1 ? 1 : -1, y: 0, share: 0.25 });
+Object.assign(FIGURES, { pareto, map, history: progress, importances, coordinates, workers });
+LISTENERS.push(listen);
 
 function named(trial) {
   return `<b>${plain(trial.id)}</b> trial ${trial.n}<br>${D.objectives.map((o, i) => `${plain(o.name)} ${plain(trial.texts[i])}`).join("<br>")}`;
@@ -31,7 +16,7 @@ function title(i) {
   return { text: `${plain(o.label)}${["", "1"].includes(o.unit) ? "" : ` (${plain(o.unit)})`}, ${o.sign > 0 ? "less" : "more"} is better`, font: { size: 12 } };
 }
 
-function pareto(t) {
+function pareto(D, t) {
   const across = (trial) => (state.x < 0 ? trial.n : trial.values[state.x]);
   const rest = done.filter((trial) => !trial.front);
   const front = done.filter((trial) => trial.front).sort((a, b) => across(a) - across(b));
@@ -54,7 +39,7 @@ function pareto(t) {
 }
 
 // The modules that decisions are about, each colored by its answer.
-function map(t) {
+function map(D, t) {
   const trial = byNumber.get(state.selected);
   const placed = D.decisions.filter((decision) => decision.path && decision.name in (trial?.point ?? {}));
   if (!placed.length) return null;
@@ -85,7 +70,7 @@ function map(t) {
   };
 }
 
-function progress(t) {
+function progress(D, t) {
   const ended = D.trials.filter((trial) => ["complete", "stopped", "failed"].includes(trial.state));
   const best = [];
   for (const trial of ended) {
@@ -121,7 +106,7 @@ function covered(trials) {
   return volumes.map((volume) => volume / (volumes.at(-1) || 1));
 }
 
-function importances(t) {
+function importances(D, t) {
   const rows = D.importances.filter((row) => Math.max(...row.shares) > 0.001).slice(0, 15);
   if (!rows.length) return null;
   const colors = [t.accent, t.soft, t.plain];
@@ -133,7 +118,7 @@ function importances(t) {
   };
 }
 
-function coordinates(t) {
+function coordinates(D, t) {
   const fit = done.filter((trial) => trial.feasible).sort((a, b) => loss(a, 0) - loss(b, 0));
   const shown = fit.slice(0, Math.max(Math.ceil(fit.length * state.share), 1));
   const varied = D.decisions.filter((decision) => decision.answers.length > 1).slice(0, 12);
@@ -163,7 +148,7 @@ function coordinates(t) {
   };
 }
 
-function workers(t) {
+function workers(D, t) {
   const names = [...new Set(D.trials.map((trial) => trial.worker).filter(Boolean))];
   if (!names.length) return null;
   const color = { complete: t.accent, stopped: t.plain, failed: t.worse };
@@ -195,15 +180,17 @@ function describe() {
 function select(number) {
   state.selected = number;
   draw(["pareto", "map", "coordinates"]);
+  describe();
 }
 
 function listen() {
+  describe();
   for (const name of ["pareto", "coordinates"]) document.getElementById(name).on("plotly_click", (event) => select(event.points[0].customdata));
   for (const row of document.querySelectorAll("tr[data-trial]")) {
     row.addEventListener("click", () => select(Number(row.dataset.trial)));
     row.addEventListener("keydown", (event) => event.key === "Enter" && select(Number(row.dataset.trial)));
   }
-  for (const field of document.querySelectorAll("fieldset")) {
+  for (const field of document.querySelectorAll("[data-axis], [data-top]")) {
     field.addEventListener("click", (event) => {
       if (event.target.tagName !== "BUTTON") return;
       state[field.dataset.axis ?? field.dataset.top] = Number(event.target.value);
@@ -211,18 +198,4 @@ function listen() {
       draw([field.dataset.axis ? "pareto" : "coordinates"]);
     });
   }
-  let width = document.body.clientWidth;
-  addEventListener("resize", () => {
-    if (document.body.clientWidth === width) return;
-    width = document.body.clientWidth;
-    requestAnimationFrame(() => draw());
-  });
-  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => draw());
-  const paper = (on) => {
-    document.documentElement.dataset.theme = on ? "light" : "";
-    state.paper = on ? 680 : 0;
-    draw();
-  };
-  addEventListener("beforeprint", () => paper(true));
-  addEventListener("afterprint", () => paper(false));
 }

@@ -86,3 +86,7 @@ function ramp(t, colors, from, to) {
   span.append(from, box, to);
   return span;
 }
+
+function shorten(text, most) {
+  return text.length <= most ? text : "…" + text.slice(text.length - Math.max(0, Math.floor(most) - 1));
+}

@@ -10,7 +10,8 @@ async function unpack() {
 unpack()
   .then(() => {
     draw();
-    listen();
+    follow();
+    for (const listen of LISTENERS) listen();
     document.documentElement.dataset.ready = "yes";
     performance.mark("ready");
   })
