@@ -116,9 +116,10 @@ def trials(url: str) -> list[optuna.trial.FrozenTrial]:
 
 def missing(url: str, told: Path) -> int:
     """Trials that a worker told to be finished and that the study does not have so."""
+    lines = told.read_text().splitlines() if told.exists() else []  # first: the other worker goes on
     kept = {trial.number: trial for trial in trials(url)}
     lost = 0
-    for line in told.read_text().splitlines() if told.exists() else []:
+    for line in lines:
         try:
             number, losses = json.loads(line)
         except ValueError:  # torn by the kill

@@ -54,11 +54,12 @@ def test_nothing_is_complained_of_and_nothing_is_fetched(browser: Any, run: Any)
     assert [url for url in _asked(browser) if not url.startswith(("file:", "data:"))] == []
 
 
-def test_a_fetch_would_be_seen(browser: Any, run: Any) -> None:
+def test_a_fetch_would_be_refused_and_said(browser: Any, run: Any) -> None:
     open_page(browser, run.path)
-    browser.get_log("performance")
+    browser.get_log("browser")
     browser.execute_async_script("fetch('http://localhost:49151/x').catch(() => 0).then(arguments[0])")
-    assert _asked(browser) == ["http://localhost:49151/x"]
+    said = [entry["message"] for entry in browser.get_log("browser")]
+    assert any("http://localhost:49151/x" in each and "Content Security Policy" in each for each in said)
 
 
 def test_the_figures_draw_what_was_measured(browser: Any, run: Any) -> None:
