@@ -1,7 +1,7 @@
 """Whether plans that are predicted to be faster are: measured and predicted step times on processes of this machine.
 
-    python -m benchmarks.training.ranking          # judges two models; writes results/training/ranking.json
-    python -m benchmarks.training.ranking --fit    # measures a third one, and fits the constants of "cpu" on it
+    python -m benchmarks.training.ranking          # measures what results/training/ranking.json lacks, and judges
+    python -m benchmarks.training.ranking --fit    # and fits the constants of "cpu", on the first model alone
 
 Eleven plans for four processes train a transformer on gloo; steps of all plans are timed in turn after a warm-up, the
 median counts.
@@ -10,6 +10,7 @@ median counts.
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import sys
 import time
@@ -34,9 +35,11 @@ from planish.training.loop import Loop
 from planish.training.losses import cross_entropy
 from planish.training.parallel import Plan
 from planish.training.parallel.spread import Spread
+from planish.training.parallel.tensor import megatron
 from planish.training.parallel.world import is_first
-from planish.training.planning import Cluster, predict
+from planish.training.planning import Cluster
 from planish.training.planning.constants import Constants, constants
+from planish.training.planning.planner import Planner
 from planish.training.start import OfTarget
 
 RESULTS = Path("benchmarks/results/training")
@@ -44,8 +47,9 @@ STEPS, WARM, ROUNDS, DEVICES = 8, 2, 3, 4
 Shape = tuple[int, int, int]
 """Width, layers, rows of a step."""
 FITTED: Shape = (256, 6, 128)
-JUDGED: tuple[Shape, ...] = ((384, 4, 64), (512, 4, 32))
-NAMES = ("product", "side", "memory", "node", "sharding", "latency", "start", "start_distributed")
+JUDGED: tuple[Shape, ...] = ((384, 4, 64), (512, 4, 32), (320, 5, 96))
+"""The terms of the model were settled when the first two had been seen; the third was measured afterwards."""
+NAMES = ("product", "side", "memory", "node", "sharding", "copied", "latency", "start", "start_distributed")
 PLANS = [
     Plan(dp=4),
     Plan(fsdp=4),
@@ -111,28 +115,34 @@ def measured(shapes: Sequence[Shape]) -> dict[Shape, np.ndarray]:
     return {shape: np.array([statistics.median(own) for own in each]) for shape, each in found.items()}
 
 
-def predicted(shape: Shape, fitted: Constants | None = None) -> np.ndarray:
+def planner(shape: Shape) -> Planner:
     graph, _ = model(shape)
-    cluster = Cluster.of("cpu", devices=DEVICES)
-    return np.array([predict(graph, plan, cluster, shape[2], fitted).seconds for plan in PLANS])
+    made = Planner(graph, Cluster.of("cpu", devices=DEVICES), shape[2], math.inf, "fp32")
+    for tp in {plan.tp for plan in PLANS} - {1}:
+        made.divide(tp, megatron(graph, tp))
+    return made
+
+
+def predicted(judge: Planner, fitted: Constants | None = None) -> np.ndarray:
+    return np.array([judge.estimate(plan, fitted).seconds for plan in PLANS])
 
 
 def fit(seconds: np.ndarray) -> Constants:
     """Least squares of the logarithms, with a weak pull to where it starts."""
-    start = constants("cpu")
+    start, judge = constants("cpu"), planner(FITTED)
     begin = np.log([getattr(start, name) for name in NAMES])
 
     def given(values: np.ndarray) -> Constants:
         return replace(start, **dict(zip(NAMES, map(float, np.exp(values)), strict=True)))
 
     def errors(values: np.ndarray) -> np.ndarray:
-        return np.concatenate([np.log(predicted(FITTED, given(values)) / seconds), 0.1 * (values - begin)])
+        return np.concatenate([np.log(predicted(judge, given(values)) / seconds), 0.1 * (values - begin)])
 
     return given(least_squares(errors, begin, max_nfev=40).x)
 
 
 def compared(shape: Shape, seconds: np.ndarray) -> Mapping[str, Any]:
-    expected = predicted(shape)
+    expected = predicted(planner(shape))
     rank = float(spearmanr(seconds, expected).statistic)
     rows = [
         {"plan": str(plan), "measured": float(own), "predicted": float(its)}
@@ -144,16 +154,26 @@ def compared(shape: Shape, seconds: np.ndarray) -> Mapping[str, Any]:
     return {"width": shape[0], "layers": shape[1], "rows": shape[2], "spearman": rank, "unit": "s", "plans": rows}
 
 
+def kept() -> dict[Shape, np.ndarray]:
+    """What the result file has; delete it to measure anew."""
+    file = RESULTS / "ranking.json"
+    rows = json.loads(file.read_text())["models"] if file.is_file() else []
+    found: dict[Shape, np.ndarray] = {}
+    for row in rows:
+        seconds = {each["plan"]: each["measured"] for each in row["plans"]}
+        found[row["width"], row["layers"], row["rows"]] = np.array([seconds[str(plan)] for plan in PLANS])
+    return found
+
+
 def main() -> None:
-    kept = RESULTS / "ranking.json"
-    found = json.loads(kept.read_text()) if kept.is_file() else {}
+    shapes, known = (FITTED, *JUDGED), kept()
+    if missing := [shape for shape in shapes if shape not in known]:
+        known |= measured(missing)
     if "--fit" in sys.argv:
-        seconds = measured([FITTED])[FITTED]
-        freeze("cpu", fit(seconds))
-        found = {"fitted": compared(FITTED, seconds)}
-    else:
-        found["judged"] = [compared(shape, seconds) for shape, seconds in measured(JUDGED).items()]
-    Run(RESULTS).write("ranking.json", json.dumps({**found, "environment": environment(0)}, indent=2) + "\n")
+        freeze("cpu", fit(known[FITTED]))
+    models = [{**compared(shape, known[shape]), "fitted": shape == FITTED} for shape in shapes]
+    found = {"models": models, "environment": environment(0)}
+    Run(RESULTS).write("ranking.json", json.dumps(found, indent=2) + "\n")
 
 
 if __name__ == "__main__":

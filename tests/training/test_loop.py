@@ -236,6 +236,28 @@ def test_history_is_measurements(tmp_path: Path) -> None:
     assert [row.name for row in Run(tmp_path).measurements()] == [row.name for row in history.rows]
 
 
+def test_history_goes_on_with_the_training(tmp_path: Path) -> None:
+    class Down(Watch):
+        def on_step(self, moment: Moment) -> None:
+            if moment.step == 15:
+                raise RuntimeError("down")
+
+    def again(*more: Watch) -> None:
+        kept = Checkpoints(tmp_path / "checkpoints", every=4)
+        train(plain(), data(), Training(epochs=4), callbacks=[*more, History(Run(tmp_path))], checkpoints=kept)
+
+    with pytest.raises(UserError, match="down"):
+        again(Down())
+    first = Run(tmp_path).measurements()
+    assert [row.details["epoch"] for row in first] == [1, 2]  # of 6 steps each
+    again()
+    rows = Run(tmp_path).measurements()
+    assert rows[:2] == first
+    assert [row.details.get("epoch") for row in rows] == [1, 2, 3, 4, None, None]
+    again()  # nothing is left to do
+    assert [row.name for row in Run(tmp_path).measurements()] == [row.name for row in rows]
+
+
 def test_a_tracker_gets_every_step() -> None:
     logged: list[tuple[dict[str, float], int]] = []
     closed: list[bool] = []

@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from planish.cli.console import console, suggest, table, working
-from planish.cli.job import Data, Model, RunDir, Trust
+from planish.cli.console import console, suggest, working
+from planish.cli.job import Data, Model, RunDir, Trust, finish
 from planish.record import Run
-
-if TYPE_CHECKING:
-    from collections.abc import Iterable
-
-    from planish.record import Measurement
 
 
 def train(
@@ -23,8 +18,12 @@ def train(
     plan: Annotated[
         str | None, typer.Option("--plan", metavar="FILE", help="As planish plan writes it; or auto.")
     ] = None,
-    devices: Annotated[int | None, typer.Option(min=1, help="Replicas, or for --plan auto [default: 1].")] = None,
-    hardware: Annotated[str, typer.Option(metavar="NAME", help="What --plan auto plans for.")] = "cpu",
+    devices: Annotated[
+        int | None, typer.Option(min=1, help="Replicas [default: 1]; with --plan auto [default: all].")
+    ] = None,
+    hardware: Annotated[
+        str | None, typer.Option(metavar="NAME", help="What --plan auto plans for [default: this machine].")
+    ] = None,
     epochs: Annotated[int | None, typer.Option(min=1, help="Passes over the data [default: 3].")] = None,
     steps: Annotated[int | None, typer.Option(min=1, help="Steps, instead of epochs.")] = None,
     learning_rate: Annotated[float, typer.Option(help="At the schedule's peak.")] = 1e-3,
@@ -88,7 +87,7 @@ def train(
             console.print(note, style="yellow", markup=False)
     if alone:
         if is_first():
-            _tell(record.measurements())
+            finish(record)
             console.print(f"graph {folder / RESULT}", style="dim", whole=True)
             suggest(f"planish compress {folder / RESULT}")
         return
@@ -109,17 +108,3 @@ def _again(words: list[str]) -> list[str]:
         elif word != "--fresh" and not word.startswith(("--plan=", "--devices=", "--hardware=")):
             kept.append(word)
     return kept
-
-
-def _tell(rows: Iterable[Measurement]) -> None:
-    from planish.report.numbers import quantity
-
-    shown = [row for row in rows if row.stage == "train" and row.name not in ("training_steps",)]
-    losses = [row for row in shown if row.name == "training_loss"]
-    lines = [[f"loss, epoch {row.details['epoch']}", f"{row.value:.4g}"] for row in (losses[:1] + losses[1:][-1:])]
-    for row in shown:
-        if row.name == "training_time":
-            lines.append(["time", quantity(row.value, row.unit)])
-        elif row.name != "training_loss":
-            lines.append([f"{row.name}, {row.subject}", quantity(row.value, row.unit)])
-    console.print(table(["", ""], lines, right=(1,)))

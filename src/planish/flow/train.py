@@ -21,11 +21,12 @@ from planish.graph import Graph, Progress
 from planish.record import Run, environment
 from planish.training import Checkpoints, History, Training, train
 from planish.training.batches import regroup
+from planish.training.callbacks import STAGE
 from planish.training.parallel import Plan
 from planish.training.parallel.spread import check
 from planish.training.parallel.world import is_first, is_member
 
-STAGE, CHECKPOINTS, RESULT, PLAN = "train", "checkpoints", "trained.planish", "plan.toml"
+CHECKPOINTS, RESULT, PLAN = "checkpoints", "trained.planish", "plan.toml"
 Item = tuple[Any, ...]
 
 
@@ -91,7 +92,6 @@ def fit(
     if first:
         run.write("environment.json", json.dumps(environment(training.seed), indent=2) + "\n")
         plan.write(run.path / PLAN)
-        run.drop(STAGE)
     history = [History(run)] if first else []
     result = train(graph, items, training, loss, history, checkpoints, progress, plan)
     if not first:
@@ -123,18 +123,16 @@ def folder_of(model: str) -> Path:
     return Path("runs") / f"{Path(model.rpartition(':')[2]).stem or 'model'}-trained"
 
 
-def chosen_plan(plan: str | None, devices: int | None, hardware: str, source: Source, batch: int) -> Plan:
+def chosen_plan(plan: str | None, devices: int | None, hardware: str | None, source: Source, batch: int) -> Plan:
     """The plan of a file, one that the planner finds ("auto"), or replicas on so many devices.
 
     Raises:
-        OptionError: Both a file and a number of devices are given; or the file cannot be read.
+        OptionError: Both a file and a number of devices are given; the file cannot be read; or no plan fits.
     """
     if plan == "auto":
-        from planish.training import planning
+        from planish.training.planning import automatic
 
-        if devices is None:
-            raise OptionError("the planner asks for how many devices", "--plan auto", "--devices 8")
-        return planning.plan(source.graph, planning.Cluster.of(hardware, devices), batch).plan
+        return automatic(source.graph, batch, devices, hardware)
     if plan is not None:
         if devices is not None:
             raise OptionError("the plan says how many devices", "--devices", "--plan auto --devices 8, or one of both")

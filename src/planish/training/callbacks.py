@@ -10,6 +10,8 @@ from typing import Any, Literal, Protocol
 from planish.errors import MissingExtra, PlanishError, UserError
 from planish.record import Measurement, Run
 
+STAGE = "train"
+
 
 @dataclass(frozen=True)
 class Moment:
@@ -54,7 +56,8 @@ class History:
     """The training as measurements: loss and rate by epoch, steps and seconds at the end.
 
     Args:
-        run: A run folder that gets them too, each as it is known.
+        run: A run folder that gets them too, each as it is known. What an earlier attempt left there stays as far as
+            this one goes on from it, and is replaced once this one has begun.
 
     Attributes:
         rows: All so far.
@@ -63,9 +66,11 @@ class History:
     def __init__(self, run: Run | None = None) -> None:
         self.rows: list[Measurement] = []
         self._run = run
+        self._begun = False
 
     def on_step(self, moment: Moment) -> None:
         """Nothing is kept of a single step."""
+        self._begin(moment.step - 1)
 
     def on_epoch(self, moment: Moment) -> None:
         """Keep the epoch's mean loss."""
@@ -74,13 +79,21 @@ class History:
 
     def on_end(self, moment: Moment) -> None:
         """Keep steps and time."""
+        self._begin(moment.step)
         self._add(Measurement("training_steps", moment.step, "1", "exact"))
         self._add(Measurement("training_time", moment.seconds, "s", "measured", details={"steps": moment.step}))
+
+    def _begin(self, done: int) -> None:
+        if self._run is not None and not self._begun:
+            rows = [row for row in self._run.measurements() if row.stage == STAGE]
+            self._run.drop(STAGE)
+            self._run.add([row for row in rows if row.details.get("step", done + 1) <= done], STAGE)
+        self._begun = True
 
     def _add(self, row: Measurement) -> None:
         self.rows.append(row)
         if self._run is not None:
-            self._run.add(row, "train")
+            self._run.add(row, STAGE)
 
 
 class Tracker:

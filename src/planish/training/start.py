@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 from torch import Tensor, nn
 
@@ -44,7 +44,7 @@ def train(
     callbacks: Sequence[Callback] = (),
     checkpoints: Checkpoints | None = None,
     progress: Progress | None = None,
-    plan: Plan | None = None,
+    plan: Plan | Literal["auto"] | None = None,
 ) -> Model:
     """Train a model in training mode (dropout on, batch norms collecting statistics), on any device it is on.
 
@@ -56,7 +56,8 @@ def train(
         callbacks: What watches: `History()`, `tensorboard(folder)`, anything with the three methods of `Callback`.
         checkpoints: Where to save. A training that was killed goes on from there when it is started again.
         progress: Called with (done, total, what).
-        plan: How it is spread over devices (`planish.training.parallel`); what comes out is the same.
+        plan: How it is spread over devices (`planish.training.parallel`); what comes out is the same. "auto" asks the
+            planner (`planish.training.planning.automatic`).
 
     Returns:
         A new graph; or the module itself, in the mode it was in.
@@ -71,6 +72,11 @@ def train(
         raise OptionError(f"a graph or a module can train, not {type(model).__name__}", "model", "planish.capture(...)")
     chosen = losses[loss] if isinstance(loss, str) else loss
     of_item = OfTarget(chosen)
+    if plan == "auto":
+        from planish.training.planning import automatic
+
+        graph = model if isinstance(model, Graph) else parallel.captured(model, data)
+        plan = automatic(graph, max(1, parallel.rows_of(parallel.first(data))))
     if plan is not None:
         values = parallel.train(model, data, training, of_item, callbacks, checkpoints, progress, plan)
         return network.with_values(model, values)

@@ -61,7 +61,7 @@ def _member(
     callbacks: Sequence[Callback],
     progress: Progress | None,
 ) -> dict[str, Tensor]:
-    graph = model if isinstance(model, Graph) else _captured(model, data) if plan.tp > 1 or plan.pp > 1 else None
+    graph = model if isinstance(model, Graph) else captured(model, data) if plan.tp > 1 or plan.pp > 1 else None
     net = graph.module(hierarchical=True) if graph is not None else deepcopy(model)
     assert isinstance(net, nn.Module)
     net.train()
@@ -80,14 +80,32 @@ def _member(
             each.world.leave()
 
 
-def _captured(model: nn.Module, data: Iterable[Item]) -> Graph:
-    """A user's module as a graph, of which tensor parallelism and pipelines need to know what belongs together."""
+def first(data: Iterable[Item]) -> Item:
+    """The first item.
+
+    Raises:
+        DataError: There is none.
+    """
     item = next(iter(data), None)
     if item is None:
         raise DataError("there is no data to train on", "data", "yield at least one item")
-    args, kwargs, target = item
-    rows = next((len(leaf) for leaf in pytree.tree_leaves(target) if isinstance(leaf, Tensor) and leaf.dim()), 0)
-    dynamic = {}
+    return item
+
+
+def rows_of(item: Item) -> int:
+    """How many rows an item has, by its target; 0 where that does not tell."""
+    return next((len(leaf) for leaf in pytree.tree_leaves(item[2]) if isinstance(leaf, Tensor) and leaf.dim()), 0)
+
+
+def captured(model: nn.Module, data: Iterable[Item]) -> Graph:
+    """A user's module as a graph, of which tensor parallelism and pipelines need to know what belongs together.
+
+    Raises:
+        DataError: There is no data.
+    """
+    item = first(data)
+    args, kwargs, _ = item
+    rows, dynamic = rows_of(item), {}
     for name, value in [*zip(_names(model, len(args)), args, strict=True), *kwargs.items()]:
         if isinstance(value, Tensor) and value.dim() and len(value) == rows:
             dynamic[name] = {0: "batch"}

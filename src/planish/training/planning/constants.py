@@ -28,6 +28,8 @@ class Constants:
         node: Share of the bandwidth of the link within a node that collectives reach.
         network: Likewise of the network.
         sharding: Share of that which gathering and reducing shards reaches; NCCL does both alike, gloo does not.
+        copied: How often FSDP2 passes what it gathers and reduces through memory beside the link, where computing does
+            not hide that (a CPU).
         latency: What a message between nodes takes, as a part of what the hardware says.
         hidden: Share of the compute beside which gathers and reductions of shards are hidden.
         start: Seconds that PyTorch takes to start an operation, where a device does not work ahead of it (a CPU).
@@ -44,6 +46,7 @@ class Constants:
     node: float = 0.75
     network: float = 0.8
     sharding: float = 1.0
+    copied: float = 0.0
     latency: float = 1.0
     hidden: float = 0.8
     start: float = 0.0

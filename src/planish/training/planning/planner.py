@@ -70,7 +70,7 @@ def plan(
     return Planner(graph, cluster, batch or PER_DEVICE * cluster.devices, limit, chosen).plan()
 
 
-def predict(graph: Graph, made: Plan, cluster: Cluster, batch: int, fitted: Constants | None = None) -> Estimate:
+def predict(graph: Graph, made: Plan, cluster: Cluster, batch: int) -> Estimate:
     """What a step of a plan takes, whoever made the plan.
 
     Args:
@@ -78,12 +78,11 @@ def predict(graph: Graph, made: Plan, cluster: Cluster, batch: int, fitted: Cons
         made: Its `shards` are those that Megatron-LM's way gives where it has none, its `stages` balanced likewise.
         cluster: Devices.
         batch: Samples of a step, over all devices.
-        fitted: Constants in place of those of the hardware.
 
     Raises:
         OptionError: The plan does not divide the model.
     """
-    planner = Planner(graph, cluster, batch, math.inf, made.precision, fitted)
+    planner = Planner(graph, cluster, batch, math.inf, made.precision)
     if made.tp > 1:
         axes = named(made.shards, graph.tensors, made.tp) if made.shards else megatron(graph, made.tp)
         planner.divide(made.tp, axes)
@@ -99,24 +98,14 @@ class Planner:
         batch: Samples of a step.
         limit: Bytes of a device that a plan may take.
         precision: Of products.
-        fitted: Constants in place of those of the hardware.
     """
 
-    def __init__(
-        self,
-        graph: Graph,
-        cluster: Cluster,
-        batch: int,
-        limit: float,
-        precision: Precision,
-        fitted: Constants | None = None,
-    ) -> None:
+    def __init__(self, graph: Graph, cluster: Cluster, batch: int, limit: float, precision: Precision) -> None:
         if precision not in cluster.hardware.peak:
             known = ", ".join(cluster.hardware.peak)
             raise OptionError(f"{cluster.hardware.name} has no peak for {precision}", "precision", f"one of {known}")
         self.graph, self.cluster, self.batch, self.limit = graph, cluster, batch, limit
         self.precision: Precision = precision
-        self._fitted = fitted
         self._parameters = graph.parameter_names
         self.operations = Operations(graph)
         self.units = units(graph)
@@ -167,12 +156,12 @@ class Planner:
         program = Program(self.operations, model, samples, unfolded(self.graph))
         self._solutions[tp] = program.fixed(axes).solve()
 
-    def estimate(self, made: Plan) -> Estimate:
-        """What a step of a plan takes."""
+    def estimate(self, made: Plan, fitted: Constants | None = None) -> Estimate:
+        """What a step of a plan takes; constants that are given take the place of the hardware's."""
         work = self.work(made.tp, False)
         again = [fnmatchcase(unit.path, made.recompute) for unit in self.units]
         work = [replace(each, recompute="full") if on else each for each, on in zip(work, again, strict=True)]
-        model = self._model(Setting.of(made))
+        model = self._model(Setting.of(made), fitted)
         paths = [unit.path for unit in self.units]
         if unknown := [path for path in made.stages if path not in paths]:
             raise OptionError(f"no layer is called {unknown[0]!r}", "plan.stages", f"layers: {_some(self.blocks)}")
@@ -192,8 +181,8 @@ class Planner:
             if node.op == "get_attr" and strategy.output != REPLICATED
         }
 
-    def _model(self, setting: Setting) -> Model:
-        return Model(self.cluster.hardware, setting, self._fitted)
+    def _model(self, setting: Setting, fitted: Constants | None = None) -> Model:
+        return Model(self.cluster.hardware, setting, fitted)
 
     def _refusal(self, axes: Axes) -> str:
         """Why no plan can have these axes; "" if some can."""

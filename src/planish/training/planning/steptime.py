@@ -155,7 +155,7 @@ class Model:
 
     def _shards(self, layer: Layer, forward: float, backward: float) -> float:
         """What gathering a layer's shards takes beyond what computing hides."""
-        if self.setting.fsdp == 1:
+        if self.setting.fsdp == 1 and not self.setting.layered:
             return 0.0
         size = layer.parameters + layer.shared_parameters / self.setting.tp
         gathered = gather(self.shards, size * self.setting.width, self.hardware, self.fitted, self.setting.messages)
@@ -164,7 +164,9 @@ class Model:
             return (gathered + scattered) / self.setting.microbatches
         scattered /= self.setting.microbatches  # gradients add up first, and are shared once
         hidden = self.fitted.hidden
-        return max(0.0, gathered - hidden * forward) + max(0.0, gathered + scattered - hidden * backward)
+        moved = self.fitted.copied * size / (self.hardware.bandwidth * self.fitted.memory)
+        copied = moved * (2 * self.setting.width + self.setting.gradient / self.setting.microbatches)
+        return copied + max(0.0, gathered - hidden * forward) + max(0.0, gathered + scattered - hidden * backward)
 
     def step(self, stages: Stages, batch: float) -> Estimate:
         """Seconds and bytes of a step.
