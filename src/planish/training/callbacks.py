@@ -74,6 +74,7 @@ class History:
 
     def on_epoch(self, moment: Moment) -> None:
         """Keep the epoch's mean loss."""
+        self._begin(moment.step - 1)  # a training that goes on from an epoch's last step ends that epoch again
         details = {"epoch": moment.epoch, "step": moment.step, "learning_rate": moment.learning_rate}
         self._add(Measurement("training_loss", moment.loss, "1", "measured", details=details))
 

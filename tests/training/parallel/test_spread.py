@@ -49,7 +49,8 @@ TENSOR = [
     Plan(fsdp=2, tp=2, pp=2, microbatches=2),
 ]
 EVERY = [
-    *((family, plan) for family in ("gpt", "vit") for plan in (*DATA, *PIPELINES, *MIXED, *TENSOR)),
+    *(("gpt", plan) for plan in (*DATA, *PIPELINES, *MIXED, *TENSOR) if plan not in QUICK),
+    *(("vit", plan) for plan in (*DATA, *PIPELINES, *MIXED, *TENSOR)),
     *((family, plan) for family in ("cnn", "gnn") for plan in (*DATA, *PIPELINES, *MIXED)),
     *(("gnn", plan) for plan in TENSOR[:3]),
 ]
@@ -131,7 +132,7 @@ def test_every_plan_changes_nothing_of_any_family(
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("plan", [DATA[1], PIPELINES[1], TENSOR[0], TENSOR[-1]], ids=str)
+@pytest.mark.parametrize("plan", [DATA[1], PIPELINES[1], TENSOR[0], TENSOR[2]], ids=str)
 def test_float32_agrees_too(pool: Pool, references: dict[Any, Result], plan: Plan) -> None:
     found = run(pool, "gpt", plan, torch.float32)
     wanted = reference(references, "gpt", torch.float32)

@@ -39,9 +39,10 @@ class Part:
     def of(x: DTensor) -> Part | None:
         """None where it is divided in another way, or not at all."""
         divided = [(along, each) for along, each in enumerate(x.placements) if not isinstance(each, Replicate)]
-        if len(divided) != 1 or not isinstance(divided[0][1], Shard):
+        along, placement = divided[0] if len(divided) == 1 else (0, None)
+        if not isinstance(placement, Shard):
             return None
-        (along, placement), mesh = divided[0], x.device_mesh
+        mesh = x.device_mesh
         return Part(placement.dim, mesh, along) if x.shape[placement.dim] % mesh.size(along) == 0 else None
 
     @property

@@ -23,6 +23,9 @@ ADAM = 32
 """Bytes that an AdamW step moves for each parameter: read and write it and two moments, read the gradient, twice
 (its norm is clipped)."""
 
+Parts = tuple[float, float, float, float, float, float, float]
+"""Of a step, as `Estimate` has them."""
+
 
 @dataclass(frozen=True)
 class LayerTime:
@@ -202,11 +205,11 @@ class Model:
         shared = reduce(self.replicas, held * setting.gradient, self.hardware, self.fitted, messages)
         replicas = max(0.0, shared - self.fitted.hidden * backward) if setting.overlapped else shared
         optimizer = held * ADAM / (self.hardware.bandwidth * self.fitted.memory)
-        parts = self._crowded([compute, tensor, shards, replicas, pipeline, bubble, optimizer], busy)
+        parts = self._crowded((compute, tensor, shards, replicas, pipeline, bubble, optimizer), busy)
         flat = tuple(time for stage in times for time in stage)
         return Estimate(sum(parts), *parts, memory(stages, setting, samples), flat)
 
-    def _crowded(self, parts: list[float], busy: Sequence[float]) -> list[float]:
+    def _crowded(self, parts: Parts, busy: Sequence[float]) -> Parts:
         """The parts of a step where devices share fewer cores: while one waits, others have more of them."""
         compute, tensor, shards, replicas, pipeline, bubble, optimizer = parts
         working = sum(parts) - bubble
@@ -216,7 +219,10 @@ class Model:
         crowd = self.setting.devices / self.hardware.cores * spread
         if crowd * working <= working + bubble:
             return parts
-        return [crowd * each for each in (compute, tensor, shards, replicas, pipeline, 0.0, optimizer)]
+        compute, tensor, shards, replicas, pipeline, optimizer = (
+            crowd * each for each in (compute, tensor, shards, replicas, pipeline, optimizer)
+        )
+        return compute, tensor, shards, replicas, pipeline, 0.0, optimizer
 
     def _held(self, layers: Sequence[Layer]) -> float:
         """Parameters that one device updates."""
