@@ -60,3 +60,10 @@ def test_processes_of_its_own(tmp_path: Path) -> None:
         for name in ("spread", "alone")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+@pytest.mark.long
+def test_what_ends_all_processes_is_told_once(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    words = ("--devices", 2, "--learning-rate", 1e30, "--optimizer", "sgd", "--run", tmp_path)
+    assert command(*words) == 2
+    assert capfd.readouterr().err.count("the loss is nan") == 1

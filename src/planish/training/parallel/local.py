@@ -69,13 +69,14 @@ def has_failed() -> bool:
 
 @contextmanager
 def leaving_word() -> Iterator[None]:
-    """Let the process that waits for this one know of an error of ours."""
+    """Leave an error of ours to the process that waits for this one, which tells it once; else it goes on upward."""
     try:
         yield
     except PlanishError as error:
         if _WORD in os.environ:
             told = [error.exit_code, error.what, error.where, error.hint]
             Path(os.environ[_WORD], f"error-{os.environ['RANK']}.json").write_text(json.dumps(told))
+            raise SystemExit(error.exit_code) from error
         raise
 
 
@@ -108,14 +109,19 @@ def run_command(words: Sequence[str], processes: int, restarts: int) -> int:
     """Run a command line in several processes, as torchrun does, and return 0; or what the first that failed returned.
 
     Where one dies, all are started again, up to `restarts` times.
+
+    Raises:
+        PlanishError: As one of them left it.
     """
     with tempfile.TemporaryDirectory() as folder, _environment(folder):
         config = _config(processes, restarts, "planish")
         try:
             elastic_launch(config, words[0])(*words[1:])
         except ChildFailedError as error:
+            _raise_word(error)
             return max(1, error.get_first_failure()[1].exitcode)
-        return next((json.loads(file.read_text())[0] for file in _words()), 0)
+        _raise_word()
+    return 0
 
 
 def _config(processes: int, restarts: int, name: str) -> LaunchConfig:
