@@ -43,11 +43,11 @@ from planish.training.planning.planner import Planner
 from planish.training.start import OfTarget
 
 RESULTS = Path("benchmarks/results/training")
-STEPS, WARM, ROUNDS, DEVICES = 8, 2, 3, 4
+STEPS, WARM, ROUNDS, DEVICES = 8, 2, 4, 4
 Shape = tuple[int, int, int]
 """Width, layers, rows of a step."""
 FITTED: tuple[Shape, ...] = ((256, 6, 128), (384, 4, 64), (512, 4, 32), (320, 5, 96))
-JUDGED: tuple[Shape, ...] = ((448, 4, 48),)
+JUDGED: tuple[Shape, ...] = ((448, 4, 48), (192, 8, 96))
 """Measured when constants and terms were settled."""
 NAMES = ("product", "side", "memory", "node", "sharding", "copied", "latency", "start", "start_distributed")
 PLANS = [
@@ -104,14 +104,14 @@ def steps(shape: Shape, plan: Plan) -> list[float] | None:
 
 def measured(shapes: Sequence[Shape]) -> dict[Shape, np.ndarray]:
     """Median seconds of each plan."""
-    pool = Pool()
     found: dict[Shape, list[list[float]]] = {shape: [[] for _ in PLANS] for shape in shapes}
     for _ in range(ROUNDS):  # in turn, so that a busy minute does not fall on one plan
+        pool = Pool()  # anew, since where the system puts processes and pages stays with them
         for shape in shapes:
             for own, plan in zip(found[shape], PLANS, strict=True):
                 own += pool.run(steps, shape, plan, processes=DEVICES)[0]
                 print(f"{shape} {plan}: {statistics.median(own):.3f} s", file=sys.stderr, flush=True)
-    pool.end()
+        pool.end()
     return {shape: np.array([statistics.median(own) for own in each]) for shape, each in found.items()}
 
 

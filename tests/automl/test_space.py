@@ -11,7 +11,7 @@ import planish
 from planish import Recipe
 from planish.automl import Space, between, choose, each, point_id
 from planish.automl.decision import Decision
-from planish.compress import Factorize, Prune, PruneStructured, Quantize
+from planish.compress import Factorize, Prune, PruneStructured, Quantize, Replace
 from planish.errors import OptionError
 from planish.holes import PerNode
 
@@ -173,6 +173,14 @@ def test_a_space_survives_its_file(graph):
             r"1 to 32 bits, not 99(.|\n)*quantize.weights\[a\] = int99",
         ),
         (lambda: Recipe(Quantize(weights=each("int4", "int8"), where="conv")), "matches no"),
+        (
+            lambda: Recipe(Replace(by=each("keep", "relu"))),
+            r"'relu' cannot stand here(.|\n)*replace.by\[a\] = relu",
+        ),
+        (
+            lambda: Recipe(Prune(0.5), Quantize(weights=each("int4", "int8@g3"))),
+            r"quantize.weights\[a\] = int8@g3",
+        ),
         (
             lambda: Recipe(Quantize(weights=choose("int4", "int8", name="x"), by=choose("rtn", "gptq", name="x"))),
             "two decisions are called 'x'",

@@ -77,6 +77,16 @@ def test_a_search_leaves_recipes_that_compress(space, capsys):
 
 
 @pytest.mark.long
+def test_more_seeds_are_searches_of_their_own(space, capsys):
+    words = ("space.toml", "--model", "model.py:fixed", "--strategy", "random", "--budget", "2 trials", "--run", "out")
+    assert run("search", *words, "--seeds", "3") == 0
+    found = [space / "out" / part / "trials.jsonl" for part in ("", "seeds/1", "seeds/2")]
+    assert [len(file.read_text().splitlines()) for file in found] == [2, 2, 2]
+    assert "what 3 seeds reached" in (space / "out" / "report.html").read_text()
+    assert run("search", *words, "--seeds", "3", "--storage", "sqlite:///x.db") == 2
+    assert "a storage keeps one search" in capsys.readouterr().err
+
+
 def test_a_worker_joins_with_the_user_s_word(space, capsys):
     assert run("search", "space.toml", "--budget", "2 trials", "--run", "runs/a") == 0
     url = "sqlite:///runs/a/search.db"

@@ -66,6 +66,22 @@ def test_what_mattered_is_the_correlation_ratio(folder):
     assert importances["quantize.weights[head]"] == [0.0, 0.0]
 
 
+def test_the_spread_over_seeds(folder):
+    assert read(Run(folder)).figures["seeds"] is None
+    for seed, values in {"1": (0.5, 0.95), "2": (0.7, 0.6, 0.8, 0.9, 0.96)}.items():
+        (folder / "seeds" / seed).mkdir(parents=True)
+        text = "\n".join(trial(number, value, 600.0) for number, value in enumerate(values))
+        (folder / "seeds" / seed / "trials.jsonl").write_text(text)
+    figures = read(Run(folder)).figures
+    assert figures["best"] == [0.9] * 5  # of four trials, and one that failed
+    assert figures["seeds"] == [
+        (0.5, 0.7, 0.9),
+        (0.7, 0.9, 0.95),
+        *[(0.8, 0.9, 0.95), (0.9, 0.9, 0.95), (0.9, 0.95, 0.96)],
+    ]
+    assert "what 3 seeds reached" in write(folder).read_text()
+
+
 def test_the_page_holds_it_all_and_runs_nothing_of_the_user_s(folder):
     page = write(folder).read_text()
     assert "front/point0.toml" in page

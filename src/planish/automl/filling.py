@@ -81,6 +81,7 @@ class Filling:
         self._names: dict[int, str] = {}
         self._within: list[tuple[str, tuple[Label, ...]]] = []
         self._steps: list[Any] = []
+        self._alone: slice | None = None
         self._template: Template | None = None
         self._trace: tuple[Hashable, ...] = ()
         self._asked: list[str] = []
@@ -100,12 +101,30 @@ class Filling:
         for step in recipe.steps:
             name = (step.name or "step") if isinstance(step, Hole) else name_of(step)
             taken[name] = taken.get(name, 0) + 1
+            before, begin = bool(self.found), len(self._steps)
             made = fill(step, self._ask, name if taken[name] == 1 else f"{name} {taken[name]}", self._enter)
             self._steps += [] if made is None else per_value(made)
+            if not before and len({id(hole) for _, hole in self.found.values()}) == 1:
+                self._alone = slice(begin, len(self._steps))
         target = fill(recipe.target, self._ask, "target")
         told = arguments | {name: self.point[name] for name in self._asked if name in self.point}
         whole = Recipe(*(self._steps or [None]), target=target, arguments=told, name=recipe.name, about=recipe.about)
         return Filled(self.point, whole, self.graph, self._trace)
+
+    def check(self) -> None:
+        """Plan the first step with a hole, where no other hole has a say in it: what is refused now, always will be.
+
+        Raises:
+            OptionError: As the pass says it.
+        """
+        graph = self.graph
+        if self._alone is None or graph is None:
+            return
+        for step in self._steps[: self._alone.start]:
+            graph = step.draft(graph)
+        for step in self._steps[self._alone]:
+            step.plan(graph)
+            graph = step.draft(graph)
 
     def _enter(self, template: Template) -> None:
         self._template = template
@@ -249,6 +268,7 @@ def discover(walk: Callable[[Answer], Filling]) -> list[Decision]:
         walked = walk(lambda decision, told=told: told.get(decision.name, decision.first))  # type: ignore[misc]
         try:
             walked.filled()
+            walked.check()
         except PlanishError as error:
             given = f"{latest} = {told[latest]}" if latest else ""
             raise OptionError(error.what, ", ".join(filter(None, [given, error.where])), error.hint) from error

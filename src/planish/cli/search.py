@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,6 +13,7 @@ import typer
 
 from planish.cli.console import Stopped, console, escape, suggest, table
 from planish.cli.job import Data, Engine, Metric, Options, RunDir, Threads, Trust
+from planish.errors import OptionError
 from planish.record import Run
 
 if TYPE_CHECKING:
@@ -45,6 +47,9 @@ def search(
         typer.Option(metavar="URL", help="A database that other machines join [default: in the run folder]."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Of all that is random.")] = 0,
+    seeds: Annotated[
+        int, typer.Option(min=1, help="Search from so many seeds, each with the budget; the page shows the spread.")
+    ] = 1,
     run: RunDir = None,
     data: Data = None,
     metric: Metric = None,
@@ -59,6 +64,7 @@ def search(
     planish search bits.toml --model mlp --budget "200 trials"
     planish search bits.toml --model mlp --maximize accuracy --minimize bytes --subject-to "accuracy > 0.95"
     planish search space.py:space --model net.py:net --target fpga --minimize lut --workers 2
+    planish search bits.toml --model mlp --budget "60 trials" --seeds 5
     """
     folder = run or Path("runs") / (Path(space.rpartition(":")[2]).stem or "search")
     console.print("loading PyTorch and the model", style="dim")
@@ -68,8 +74,6 @@ def search(
     text, own = flow.read_space(space)
     named = model or own.get("model")
     if not named:
-        from planish.errors import OptionError
-
         raise OptionError("no model is named", space, "--model mlp, or [search] with model = in the file")
     request = flow.Request(
         space=text,
@@ -84,12 +88,19 @@ def search(
         trust=trust,
     )
     built = choose_target(target, engine, threads, None, options or ()) if target else None
+    if storage and seeds > 1:
+        raise OptionError("a storage keeps one search", "seeds, storage", "one of the two")
     if describe:
         console.print(escape(str(request.make(built).space)), whole=True)
         return
     limit = budget or own.get("budget", "10min")
     with _watching(limit, folder) as watch:
         found = flow.search(request, Run(folder), limit, workers, storage, built, watch)
+    for other in range(seed + 1, seed + seeds):
+        console.print(f"from seed {other}", style="dim")
+        with _watching(limit, folder) as watch:
+            again = Run(folder / "seeds" / str(other))
+            flow.search(replace(request, seed=other), again, limit, workers, None, built, watch)
     _tell(found, folder, named)
 
 

@@ -8,6 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import median
 from typing import Any
 
 from rich.console import RenderableType
@@ -18,7 +19,10 @@ from planish.report.kind import Kind, grid, json_of
 from planish.report.numbers import percent, quantity, words
 
 TRIALS = "trials.jsonl"
+SEEDS = "seeds"
+"""The folder, in that of a search, of the same search from other seeds."""
 _FRONT = 8
+_ENDED = ("complete", "stopped", "failed")
 
 
 @dataclass(frozen=True)
@@ -54,6 +58,7 @@ class SearchView:
         trials: In the order in which they began.
         recipe: The best one, as TOML.
         space: The recipe with holes, as TOML.
+        seeds: The trials of the same search from other seeds.
     """
 
     name: str
@@ -61,6 +66,7 @@ class SearchView:
     trials: Sequence[Trial]
     recipe: str
     space: str
+    seeds: Sequence[Sequence[Trial]] = ()
 
     @property
     def objectives(self) -> list[str]:
@@ -76,7 +82,7 @@ class SearchView:
     @property
     def ended(self) -> int:
         """Trials that ended."""
-        return sum(trial.state in ("complete", "stopped", "failed") for trial in self.trials)
+        return sum(trial.state in _ENDED for trial in self.trials)
 
     @property
     def failed(self) -> list[Trial]:
@@ -141,6 +147,8 @@ class SearchView:
             "original": [row.value if (row := self.original.get(name)) else None for name in self.objectives],
             "decisions": [_decision(decision["name"], self.trials) for decision in self.told["space"]],
             "importances": [{"name": name, "shares": shares} for name, shares in self.importances[:20]],
+            "best": self._best_so_far(self.trials),
+            "seeds": self._spread(),
             "trials": [
                 {
                     "n": trial.number,
@@ -159,20 +167,42 @@ class SearchView:
             ],
         }
 
+    def _best_so_far(self, trials: Sequence[Trial]) -> list[float | None]:
+        """In the first objective, after each trial that ended."""
+        (name, direction), *_ = self.told["objectives"]
+        better, best, found = min if direction == "minimize" else max, None, list[float | None]()
+        for trial in trials:
+            if trial.feasible and name in trial.rows:
+                value = trial.rows[name].value
+                best = value if best is None else better(best, value)
+            if trial.state in _ENDED:
+                found.append(best)
+        return found
+
+    def _spread(self) -> list[tuple[float | None, float | None, float | None]] | None:
+        """Over the seeds, the least, the median and the most that they had reached; None where there is one seed."""
+        reached = [found for trials in (self.trials, *self.seeds) if (found := self._best_so_far(trials))]
+        if len(reached) < 2:
+            return None
+        spread: list[tuple[float | None, float | None, float | None]] = []
+        for number in range(max(map(len, reached))):
+            values = [value for each in reached if (value := each[min(number, len(each) - 1)]) is not None]
+            spread.append((min(values), median(values), max(values)) if values else (None, None, None))
+        return spread
+
     def _unit(self, name: str) -> str:
         return next((trial.rows[name].unit for trial in self.trials if name in trial.rows), "")
 
 
 def read(run: Run) -> SearchView:
     """A search from its folder; a line torn by a crash is passed over."""
-    told = json_of(run, "search.json")
-    trials = [trial for line in (run.read(TRIALS) or "").splitlines() if (trial := _trial(line))]
     return SearchView(
         run.path.resolve().name,
-        told,
-        trials,
+        json_of(run, "search.json"),
+        _trials(run),
         run.read("recipe.toml") or "",
         run.read("space.toml") or "",
+        [_trials(Run(folder)) for folder in sorted((run.path / SEEDS).glob("*"))],
     )
 
 
@@ -188,6 +218,10 @@ def lines(view: SearchView) -> Iterator[RenderableType]:
     for trial in view.front[:_FRONT]:
         table.add_row(trial.id, *map(trial.text, view.objectives))
     yield table
+
+
+def _trials(run: Run) -> list[Trial]:
+    return [trial for line in (run.read(TRIALS) or "").splitlines() if (trial := _trial(line))]
 
 
 def _trial(line: str) -> Trial | None:

@@ -29,7 +29,8 @@ class Pool:
     """At most `SIZE` workers, started as they are needed; `run` gives a task to some of them."""
 
     def __init__(self) -> None:
-        self._context = multiprocessing.get_context("spawn")
+        self._context = multiprocessing.get_context("forkserver")  # which imports once, for all that it starts
+        self._context.set_forkserver_preload(["planish.training.parallel.spread", "tests.training.parallel.networks"])
         self._workers: list[tuple[Any, Any]] = []
         self._folder = tempfile.TemporaryDirectory()
         self._number = 0

@@ -13,10 +13,7 @@ function chartFigure(chart, t, state) {
     ...(chart.bars ? { type: "bar", marker: { color: colors[i] } } : { type: "scatter", mode: line.x.length > 60 ? "lines" : "lines+markers", line: { color: colors[i], width: 2 }, marker: { color: colors[i], size: 6 } }),
     name: plain(line.name), x: line.x, y: line.y, customdata: line.rows, hovertext: hover(line), hoverinfo: "text",
   }));
-  const bands = chart.lines.filter((line) => !chart.bars && line.spread.every(Boolean)).map((line) => ({
-    type: "scatter", mode: "lines", x: [...line.x, ...[...line.x].reverse()], y: [...line.spread.map((s) => s[1]), ...line.spread.map((s) => s[0]).reverse()],
-    fill: "toself", fillcolor: t.seq[1], opacity: 0.55, line: { width: 0 }, hoverinfo: "skip", showlegend: false,
-  }));
+  const bands = chart.lines.filter((line) => !chart.bars && line.spread.every(Boolean)).flatMap((line) => band(t, line.x, line.spread));
   const bytes = chart.unit === "B";
   return {
     data: [...bands, ...drawn],

@@ -40,3 +40,9 @@ function paper(on) {
   state.paper = on ? 680 : 0;
   draw();
 }
+
+// From the least to the most at each place; `spread` has pairs.
+function band(t, x, spread, shape = "linear") {
+  const edge = { type: "scatter", mode: "lines", x, line: { width: 0, shape }, hoverinfo: "skip", showlegend: false };
+  return [{ ...edge, y: spread.map((s) => s[0]) }, { ...edge, y: spread.map((s) => s[1]), fill: "tonexty", fillcolor: t.seq[1], opacity: 0.55 }];
+}

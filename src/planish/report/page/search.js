@@ -72,13 +72,13 @@ function map(D, t) {
 
 function progress(D, t) {
   const ended = D.trials.filter((trial) => ["complete", "stopped", "failed"].includes(trial.state));
-  const best = [];
-  for (const trial of ended) {
-    const last = best.at(-1) ?? null;
-    best.push(trial.feasible && (last === null || loss(trial, 0) < D.objectives[0].sign * last) ? trial.values[0] : last);
-  }
-  const x = ended.map((_, i) => i + 1);
+  const best = D.best;
+  const x = best.map((_, i) => i + 1);
   const data = [{ type: "scatter", mode: "lines", x, y: best, line: { color: t.accent, width: 2, shape: "hv" }, name: "best", hoverinfo: "x+y" }];
+  if (D.seeds) {
+    const at = D.seeds.map((_, i) => i + 1);
+    data.unshift(...band(t, at, D.seeds.map(([low, , high]) => [low, high]), "hv"), { ...data[0], x: at, y: D.seeds.map((seed) => seed[1]), line: { color: t.soft, width: 1.4, dash: "dot", shape: "hv" }, name: "median of the seeds" });
+  }
   const annotations = [{ x: x.at(-1), y: best.at(-1), text: "best so far", xanchor: "right", yanchor: "bottom", yshift: 2, showarrow: false, font: { color: t.accent } }];
   const more = {};
   if (D.objectives.length === 2) {

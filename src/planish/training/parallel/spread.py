@@ -27,7 +27,7 @@ from planish.training.parallel.rows import check_rows, parts
 from planish.training.parallel.stages import cut
 from planish.training.parallel.tensor import distribute, megatron, named
 from planish.training.parallel.world import World, gathered, local, replicated, whole
-from planish.training.parallel.wrap import is_sharded, loose, recompute, sync, wrap
+from planish.training.parallel.wrap import is_sharded, loose, move, recompute, sync, wrap
 
 
 class Spread:
@@ -222,8 +222,9 @@ def _axes(plan: Plan, module: nn.Module, graph: Graph | None) -> dict[str, int]:
 def _try_out(graph: Graph, world: World, axes: dict[str, int]) -> None:
     """Run the example forth and back on tensors that are divided, and let each operation that PyTorch cannot divide be
     done by all devices. It is found before the other engines are around the model: they take no second try."""
-    net = graph.module(hierarchical=True).train().to(world.device)
+    net = graph.module(hierarchical=True).train()
     distribute(net, world.mesh["tp"], axes)
+    move(net, world.device)
     while True:
         try:
             with torch.random.fork_rng([world.device] if world.device.type == "cuda" else []), implicit_replication():

@@ -33,14 +33,21 @@ def wrap(module: nn.Module, world: World, axes: dict[str, int]) -> nn.Module:
         axes: Parameter name -> the axis that tensor parallelism divides.
     """
     plan = world.plan
-    module.to(world.device)
     if plan.tp > 1:
-        distribute(module, world.mesh["tp"], axes)
+        distribute(module, world.mesh["tp"], axes)  # a parameter at a time: no device ever has the whole model
     if is_sharded(plan):
-        _shard(module, world)
-    elif plan.dp > 1:
+        _shard(module, world)  # a unit at a time
+    move(module, world.device)
+    if plan.dp > 1 and not is_sharded(plan):
         return DistributedDataParallel(module, process_group=world.mesh.get_group("dp"))
     return module
+
+
+def move(module: nn.Module, device: torch.device) -> None:
+    """Put on the device what is not there yet."""
+    for tensor in (*module.parameters(), *module.buffers()):
+        if tensor.device != device:
+            tensor.data = tensor.data.to(device)
 
 
 def is_sharded(plan: Plan) -> bool:
