@@ -79,7 +79,7 @@ def test_what_does_not_relax_is_refused_by_name(graph, recipe, said):
 
 
 def test_an_option_without_a_relaxation_is_named(graph):
-    recipe = Recipe(Prune(choose("2:4", 0.5, name="sparsity")))
+    recipe = Recipe(Prune(choose("2:4", 0.5, name="sparsity"), where="conv & ~path('stem*')"))
     subject = Subject(training=list(batches("train", SHAPE, 100)), validation=batches("validation", SHAPE))
     with pytest.raises(OptionError, match=r"'2:4' has nothing(.|\n)*sparsity"):
         relax("single-path", Space(recipe, graph), subject)

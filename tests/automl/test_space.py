@@ -178,8 +178,8 @@ def test_a_space_survives_its_file(graph):
             r"'relu' cannot stand here(.|\n)*replace.by\[a\] = relu",
         ),
         (
-            lambda: Recipe(Prune(0.5), Quantize(weights=each("int4", "int8@g3"))),
-            r"quantize.weights\[a\] = int8@g3",
+            lambda: Recipe(Quantize("int8"), Prune(each(0.5, "2:3"))),
+            r"4 input channels are no whole runs of 3(.|\n)*prune.sparsity\[a\] = 2:3",
         ),
         (
             lambda: Recipe(Quantize(weights=choose("int4", "int8", name="x"), by=choose("rtn", "gptq", name="x"))),

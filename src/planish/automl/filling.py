@@ -104,7 +104,8 @@ class Filling:
             before, begin = bool(self.found), len(self._steps)
             made = fill(step, self._ask, name if taken[name] == 1 else f"{name} {taken[name]}", self._enter)
             self._steps += [] if made is None else per_value(made)
-            if not before and len({id(hole) for _, hole in self.found.values()}) == 1:
+            holes = {id(hole): hole for _, hole in self.found.values()}
+            if not before and len(holes) == 1 and not any(isinstance(hole, Between) for hole in holes.values()):
                 self._alone = slice(begin, len(self._steps))
         target = fill(recipe.target, self._ask, "target")
         told = arguments | {name: self.point[name] for name in self._asked if name in self.point}
@@ -112,7 +113,7 @@ class Filling:
         return Filled(self.point, whole, self.graph, self._trace)
 
     def check(self) -> None:
-        """Plan the first step with a hole, where no other hole has a say in it: what is refused now, always will be.
+        """Plan the first step with a hole, if it is a choice and nothing else has a say in it: a refusal now stands.
 
         Raises:
             OptionError: As the pass says it.
