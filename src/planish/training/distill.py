@@ -13,7 +13,7 @@ from planish.training import network
 from planish.training.callbacks import Callback
 from planish.training.checkpoint import Checkpoints
 from planish.training.losses import distances
-from planish.training.options import Training
+from planish.training.options import Precision, Training
 from planish.training.recovery import Recovery
 
 OutputLoss = Literal["relative", "cosine", "kl"]
@@ -38,6 +38,7 @@ class Distill(Pass):
         where: The operations whose parameters train.
         gradient: What stands in for the gradient of rounding; by "lsq" and "pact" stored scales learn too.
         weight_decay: Of matrices.
+        precision: What products are computed in; "auto" is bf16 where the processor has it.
         average: Decay of a moving average of the parameters to end with; None ends with the last ones.
         seed: Of the order of the data.
     """
@@ -53,6 +54,7 @@ class Distill(Pass):
     where: Selector | str = "any & ~embedding"
     gradient: Gradient = "straight-through"
     weight_decay: float = 0.0
+    precision: Precision = "fp32"
     average: float | None = None
     seed: int = 0
 

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils import _pytree as pytree
 
-from planish.training.options import Training
+from planish.record import cpu_features
+from planish.training.options import Precision, Training
 
 Item = tuple[Any, ...]
 Loss = Callable[[nn.Module, Item], Tensor]
@@ -59,8 +62,9 @@ class Alone:
     """
 
     def __init__(self, module: nn.Module, loss: Loss, training: Training) -> None:
-        self.module, self._loss, self._precision = module, loss, training.precision
+        self.module, self._loss = module, loss
         self.device = next((p.device for p in module.parameters() if p.requires_grad), torch.device("cpu"))
+        self._precision = chosen(training.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=training.precision == "fp16")
 
     def tensors(self) -> Mapping[str, Tensor]:
@@ -75,7 +79,7 @@ class Alone:
         """One item after the other."""
         total = 0.0
         for item in items:
-            with torch.autocast(self.device.type, DTYPES.get(self._precision), self._precision in DTYPES):
+            with _computing(self._precision, self.device):
                 loss = self._loss(self.module, moved(item, self.device)) / len(items)
             total += float(loss.detach())
             self.scaler.scale(loss).backward()
@@ -89,6 +93,26 @@ class Alone:
     def agreed(self, seconds: float) -> float:
         """The time itself."""
         return seconds
+
+
+def chosen(precision: Precision, device: torch.device) -> Precision:
+    """What "auto" is on a device; any other precision is itself."""
+    if precision != "auto":
+        return precision
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    return "bf16" if {"avx512_bf16", "amx_bf16"} & {*cpu_features()} else "fp32"
+
+
+@contextmanager
+def _computing(precision: Precision, device: torch.device) -> Iterator[None]:
+    """Autocast, with attention as plain products on a CPU: its fused backward pass takes ten times as long in bf16."""
+    if precision not in DTYPES:
+        yield
+        return
+    attention = sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
+    with torch.autocast(device.type, DTYPES[precision]), attention:
+        yield
 
 
 def moved(item: Item, device: torch.device) -> Item:

@@ -14,7 +14,7 @@ from planish.graph import Data, Graph, Pass, Progress, Selector, Step, parse_sel
 from planish.training import batches, learned, network
 from planish.training.loop import Loop
 from planish.training.losses import losses, of_outputs, relative
-from planish.training.options import Training
+from planish.training.options import Precision, Training
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Fit(Pass):
         where: The operations whose parameters train.
         gradient: What stands in for the gradient of rounding; by "lsq" and "pact" stored scales learn too.
         weight_decay: Of matrices.
+        precision: What products are computed in; "auto" is bf16 where the processor has it.
         average: Decay of a moving average of the parameters to end with; None ends with the last ones.
         seed: Of the order of the data, and of what is random in the model.
     """
@@ -49,6 +50,7 @@ class Fit(Pass):
     where: Selector | str = "any"
     gradient: Gradient = "straight-through"
     weight_decay: float = 0.01
+    precision: Precision = "fp32"
     average: float | None = None
     seed: int = 0
 

@@ -9,7 +9,7 @@ from planish.errors import OptionError
 from planish.training.optimizers import Factory, optimizers
 from planish.training.schedules import Schedule, schedules, warmed
 
-Precision = Literal["fp32", "bf16", "fp16"]
+Precision = Literal["auto", "fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +27,8 @@ class Training:
         warmup: Share of the training over which the learning rate rises from 0.
         accumulate: Items of data in one step; their mean loss counts.
         clip: The gradient's longest length over all parameters; None leaves it.
-        precision: What products are computed in (autocast); parameters stay as they are.
+        precision: What products are computed in (autocast); parameters stay as they are. "auto" is bf16 where the
+            processor multiplies it (AVX-512 BF16, AMX, any GPU of today), else fp32.
         average: Keep a moving average of the parameters with this decay, and end with it; None does not.
         shuffle: Read data that has a length and can be indexed in a new order each epoch; other data comes as it comes.
         seed: Of the order, and of everything random in the model.
@@ -61,7 +62,7 @@ class Training:
         if self.average is not None and not 0 < self.average < 1:
             raise OptionError(f"the decay of an average is between 0 and 1, not {self.average!r}", "average", "0.999")
         if self.precision not in get_args(Precision):
-            raise OptionError(f"unknown precision {self.precision!r}", "precision", "'fp32', 'bf16' or 'fp16'")
+            raise OptionError(f"unknown precision {self.precision!r}", "precision", "'auto', 'fp32', 'bf16' or 'fp16'")
         _ = self.make_optimizer, self.factor  # which tell an unknown name
 
     @classmethod
