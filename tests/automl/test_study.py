@@ -283,12 +283,14 @@ def database():
 
 
 @pytest.mark.long
-def test_many_workers_join_through_postgresql(database, tmp_path):
-    found = toy.run(40, storage=database, run=tmp_path, workers=3, maximize=toy.slow)
+def test_many_workers_join_through_postgresql(database, tmp_path, monkeypatch):
+    (tmp_path / "meeting").mkdir()
+    monkeypatch.setenv("TOY_MEETING", str(tmp_path / "meeting"))
+    found = toy.run(40, storage=database, run=tmp_path / "run", workers=3, maximize=toy.met)
     assert all(trial.state == "complete" for trial in found.trials)
     assert 40 <= len(found.trials) <= 42
     assert len({trial.worker for trial in found.trials}) >= 2
-    told = make(toy.recipe(), toy.graph(), maximize=toy.slow, minimize="bits", strategy="random")
+    told = make(toy.recipe(), toy.graph(), maximize=toy.met, minimize="bits", strategy="random")
     seen = []
     join(lambda: told, Budget(trials=50), database, seen.append)
     assert len(seen) >= 8

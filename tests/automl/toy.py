@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
+from pathlib import Path
 
 import torch
 from torch import nn
@@ -50,6 +52,16 @@ def size(model) -> float:
 def slow(model) -> float:
     """As `fidelity`, taking a while."""
     time.sleep(0.02)
+    return fidelity(model)
+
+
+def met(model) -> float:
+    """As `fidelity`, once a second process of this search is at work: for searches of several workers."""
+    folder = Path(os.environ["TOY_MEETING"])
+    (folder / str(os.getpid())).touch()
+    patience = time.monotonic() + 120
+    while len(list(folder.iterdir())) < 2 and time.monotonic() < patience:
+        time.sleep(0.05)
     return fidelity(model)
 
 

@@ -14,6 +14,7 @@ from planish.bench import start
 from planish.errors import DataError, OptionError
 
 
+@pytest.mark.long
 def test_an_artifact_starts_and_answers(tmp_path: Path) -> None:
     require("openvino")
     model = nn.Sequential(nn.Linear(2048, 4096), nn.ReLU(), nn.Linear(4096, 2048)).eval()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import pytest
 import torch
 from tests.frontends.families import FAMILIES, Family
@@ -17,10 +19,15 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # other people's libraries wa
 _EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FAMILIES]
 
 
-@pytest.fixture(scope="module", params=_EACH)
+@pytest.fixture(params=_EACH)
 def captured(request: pytest.FixtureRequest) -> tuple[Family, Graph]:
+    return _captured(request.param)
+
+
+@cache
+def _captured(name: str) -> tuple[Family, Graph]:
     torch.manual_seed(0)
-    family = FAMILIES[request.param]()
+    family = FAMILIES[name]()
     family.model.eval()
     return family, capture(family.model, family.example, dynamic=family.dynamic)
 

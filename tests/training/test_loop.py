@@ -136,7 +136,7 @@ OPTIONS = {
 
 
 @pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("loaded", [False, True], ids=["list", "loader"])
+@pytest.mark.parametrize("loaded", [False, pytest.param(True, marks=pytest.mark.long)], ids=["list", "loader"])
 @pytest.mark.filterwarnings("ignore:Detected call of `lr_scheduler.step()`")
 def test_a_kill_at_any_step_changes_no_bit(options: Training, loaded: bool, tmp_path: Path) -> None:
     def items() -> Any:

@@ -31,6 +31,7 @@ def killed_once(folder: str) -> str:
     return "done"
 
 
+@pytest.mark.long
 def test_an_error_of_ours_is_not_tried_again(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="the loss is NaN") as told:
         run(refusing, str(tmp_path), processes=1, restarts=3)
@@ -38,6 +39,7 @@ def test_an_error_of_ours_is_not_tried_again(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 1
 
 
+@pytest.mark.long
 def test_a_killed_process_is_started_again(tmp_path: Path) -> None:
     assert run(killed_once, str(tmp_path), processes=1, restarts=1) == "done"
     assert len(list(tmp_path.iterdir())) == 2

