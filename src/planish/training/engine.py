@@ -64,7 +64,7 @@ class Alone:
     def __init__(self, module: nn.Module, loss: Loss, training: Training) -> None:
         self.module, self._loss = module, loss
         self.device = next((p.device for p in module.parameters() if p.requires_grad), torch.device("cpu"))
-        self._precision = chosen(training.precision, self.device)
+        self._precision: Precision = chosen(training.precision, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=training.precision == "fp16")
 
     def tensors(self) -> Mapping[str, Tensor]:
