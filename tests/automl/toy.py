@@ -60,7 +60,9 @@ def met(model) -> float:
     folder = Path(os.environ["TOY_MEETING"])
     (folder / str(os.getpid())).touch()
     patience = time.monotonic() + 120
-    while len(list(folder.iterdir())) < 2 and time.monotonic() < patience:
+    while len(list(folder.iterdir())) < 2:
+        if time.monotonic() > patience:
+            raise TimeoutError("no second worker came")
         time.sleep(0.05)
     return fidelity(model)
 

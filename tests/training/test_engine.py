@@ -28,6 +28,11 @@ def test_auto_is_what_the_processor_multiplies(
     assert chosen("fp16", CPU) == "fp16"
 
 
+def test_another_device_has_no_say_of_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine, "cpu_features", lambda: ["avx512_bf16"])
+    assert chosen("auto", torch.device("meta")) == "fp32"
+
+
 class Attention(nn.Module):
     def __init__(self) -> None:
         super().__init__()

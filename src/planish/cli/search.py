@@ -70,6 +70,7 @@ def search(
     console.print("loading PyTorch and the model", style="dim")
     from planish.flow import choose_target
     from planish.flow import search as flow
+    from planish.report.search import SEEDS
 
     text, own = flow.read_space(space)
     named = model or own.get("model")
@@ -99,7 +100,7 @@ def search(
     for other in range(seed + 1, seed + seeds):
         console.print(f"from seed {other}", style="dim")
         with _watching(limit, folder) as watch:
-            again = Run(folder / "seeds" / str(other))
+            again = Run(folder / SEEDS / str(other))
             flow.search(replace(request, seed=other), again, limit, workers, None, built, watch)
     _tell(found, folder, named)
 

@@ -47,7 +47,7 @@ class Spread:
 
     def __init__(self, module: nn.Module, loss: Loss, training: Training, plan: Plan, graph: Graph | None) -> None:
         if training.precision != "fp32":
-            hint = f"Plan(..., precision={training.precision!r})"
+            hint = "Plan(..., precision='bf16')"
             raise OptionError("precision is an option of the plan where there is one", "training.precision", hint)
         _warn_of_norms(module, plan)
         operators.register()
