@@ -89,6 +89,31 @@ def test_measure_times_the_example(engine):
     assert {row.name for row in rows} == {"latency", "executed_precision", "size"}
 
 
+class Words(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.head = nn.Embedding(50, 8), nn.Linear(8, 3)
+
+    def forward(self, ids):
+        return self.head(self.table(ids)).mean(1)
+
+
+def test_texts_are_timed_at_their_own_lengths():
+    names = {"ids": {0: "batch", 1: "length"}}
+    graph = capture(Words().eval(), (torch.zeros(2, 7, dtype=torch.long),), dynamic=names, training=False)
+    data = [((torch.zeros(5, length, dtype=torch.long),), {}) for length in range(3, 23)]  # sorted, 100 rows
+    artifact = Cpu("onnxruntime", batch=1, seconds=0.02, timed_on="data").build(graph, data=data, original=graph)
+    lengths = [call[0][0].shape for call in artifact.examples]
+    assert len(lengths) == 32
+    assert {rows for rows, _ in lengths} == {1}
+    assert {length for _, length in lengths} == set(range(3, 23))
+    assert {r.details.get("calls") for r in artifact.measurements if r.details.get("role") == "chosen"} == {32}
+    for none in (None, [], iter(())):
+        with pytest.raises(DataError, match=r"no data|are empty"):
+            Cpu("onnxruntime", timed_on="data").build(graph, data=none)
+    assert len(Cpu("onnxruntime", batch=1, seconds=0.02).build(graph, data=data).examples) == 1
+
+
 def test_an_engine_that_is_off_is_refused_with_the_reason(engine):
     with pytest.raises(EngineError, match=r"differ from the graph's by .* tolerance 1e-12"):
         build(engine, tolerance=1e-12)
@@ -101,6 +126,8 @@ def test_an_engine_that_is_off_is_refused_with_the_reason(engine):
         ({"threads": 0}, OptionError),
         ({"batch": 0}, OptionError),
         ({"tolerance": 0.0}, OptionError),
+        ({"timed_on": "texts"}, OptionError),
+        ({"timed_on": "data", "dynamic": False}, OptionError),
     ],
 )
 def test_bad_options(options, error):

@@ -6,14 +6,14 @@ import itertools
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 from torch.utils import _pytree as pytree
 
 from planish.compress.adaptive import Stage, stages
-from planish.errors import EngineError, MissingExtra, OptionError, UnknownName
+from planish.errors import DataError, EngineError, MissingExtra, OptionError, UnknownName
 from planish.graph import Graph, Node
 from planish.holes import Fillable
 from planish.measure import compare
@@ -26,7 +26,10 @@ from planish.targets.cpu.engine import ENGINES, Engine, Options
 from planish.targets.cpu.signature import Signature
 
 _CHECKED = 4  # items of data that each engine is checked on, besides the example
-_TIMED = 32  # rows of data that a model with exits is timed on: some leave early and some do not
+_TIMED = 32  # rows of data that are timed, where it is on data
+_READ = 512  # items of data that these are taken from
+
+Inputs = Literal["example", "data"]
 
 
 def _silent(_done: int, _total: int, _what: str) -> None:
@@ -47,6 +50,8 @@ class Cpu(Fillable):
         tolerance: Largest accepted `|engine - graph| / |graph|`. Integer kernels round at other places than the graph
             does, so a difference of about one code is no error.
         seconds: About how long to time.
+        timed_on: "example" times the example call; "data" some rows of the data, each at its own length: texts as
+            they come may be another engine's strength. A graph with exits is always timed on data.
     """
 
     runs_here: ClassVar[bool] = True
@@ -57,6 +62,7 @@ class Cpu(Fillable):
     dynamic: bool = True
     tolerance: float = 0.05
     seconds: float = 4.0
+    timed_on: Inputs = "example"
 
     def __post_init__(self) -> None:
         if self.engine is not None and self.engine not in ENGINES:
@@ -67,6 +73,10 @@ class Cpu(Fillable):
             raise OptionError(f"a batch has 1 row or more, not {self.batch}", "batch", "batch=1")
         if not self.tolerance > 0:
             raise OptionError(f"a tolerance is above 0, not {self.tolerance}", "tolerance", "tolerance=0.05")
+        if self.timed_on not in get_args(Inputs):
+            raise OptionError(f"nothing is timed on {self.timed_on!r}", "timed_on", "'example' or 'data'")
+        if self.timed_on == "data" and not self.dynamic:
+            raise OptionError("fixed sizes take no data of other sizes", "timed_on", "dynamic=True")
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """What no chosen engine can take: empty as soon as one of them takes the whole graph; and exits that the graph
@@ -103,7 +113,8 @@ class Cpu(Fillable):
         Args:
             graph: What to build.
             data: `(args, kwargs)` or `(args, kwargs, target)`; its first items join the example in the check. A graph
-                with exits is timed on its first rows, since a row's time depends on where it leaves.
+                with exits is timed on rows of it, since a row's time depends on where it leaves; others if `timed_on`
+                says so.
             original: The uncompressed graph: it is timed beside, eagerly and through the same engines, in the same
                 interleaved rounds.
             folder: Where to save the artifact; None does not.
@@ -111,8 +122,11 @@ class Cpu(Fillable):
 
         Raises:
             OptionError: The graph has exits and cannot be cut at them; names the module.
+            DataError: It is to be timed on data, and there are none.
             EngineError: No engine takes the graph, or none computes what it says; lists each with its reason.
         """
+        if self.timed_on == "data" and data is None:
+            raise DataError("there are no data to time the engines on", "timed_on", "build(..., data=...)")
         tell, engines = progress or _silent, self._engines()
         steps = len(engines) * (2 if original else 1) + 2
         done = itertools.count()
@@ -136,7 +150,7 @@ class Cpu(Fillable):
             tell(next(done), steps, f"compiling the original for {name}")
             baselines.update(self._try(name, engine, original, stages(original), options, [call], []))
         tell(next(done), steps, "timing")
-        calls = self._calls(graph, data) if cut else [call]
+        calls = self._calls(graph, data) if cut or self.timed_on == "data" else [call]
         chosen = self._time(found, baselines, original, calls, rows)
         tell(next(done), steps, "reading what ran")
         rows += [_as_chosen(row, chosen) for row in facts(chosen, chosen.signature.flatten(*call))]
@@ -177,15 +191,19 @@ class Cpu(Fillable):
         return graph.example if self.batch is None else _rows_of(graph, graph.example, torch.arange(self.batch))
 
     def _calls(self, graph: Graph, data: Data | None) -> list[tuple[tuple, dict]]:
-        """The first rows of the data, in calls of as many rows as the example call; without data, the example."""
-        call = self._example(graph)
-        batch = _count(graph, call)
-        calls = [
-            _rows_of(graph, (tuple(item[0]), item[1]), torch.arange(first, first + batch))
-            for item in itertools.islice(data if data and self.dynamic else [graph.example], _TIMED)
+        """Rows from all over the data, which may be sorted, in calls of as many as the example call; without data, the
+        example."""
+        batch = _count(graph, self._example(graph))
+        parts = [
+            ((tuple(item[0]), item[1]), first)
+            for item in itertools.islice(data if data is not None and self.dynamic else [graph.example], _READ)
             for first in range(0, _count(graph, item), batch)
         ]
-        return calls[: max(1, _TIMED // batch)]
+        if not parts:
+            raise DataError("the data that engines are timed on are empty", "timed_on", "build(..., data=...)")
+        count = min(len(parts), max(1, _TIMED // batch))
+        chosen = [parts[place * len(parts) // count] for place in range(count)]
+        return [_rows_of(graph, call, torch.arange(first, first + batch)) for call, first in chosen]
 
     def _try(
         self,
