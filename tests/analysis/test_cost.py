@@ -15,7 +15,7 @@ from planish.errors import OptionError
 from planish.formats import int8
 from planish.frontends import capture
 from planish.graph import Graph
-from tests.frontends.families import FAMILIES
+from tests.frontends.families import FAMILIES, QUICK
 
 ORACLED = (
     "mlp",
@@ -38,7 +38,7 @@ def of(model: nn.Module, *inputs: torch.Tensor, sizes: dict[str, int] | None = N
     return analyze(capture(model.eval(), inputs, training=False, **options), sizes)
 
 
-@pytest.mark.parametrize("name", ORACLED)
+@pytest.mark.parametrize("name", [n if n in QUICK else pytest.param(n, marks=pytest.mark.long) for n in ORACLED])
 def test_multiply_accumulates_equal_those_of_torch(name: str) -> None:
     family = FAMILIES[name]()
     graph = capture(family.model.eval(), family.example, training=False)

@@ -272,3 +272,6 @@ FAMILIES: dict[str, Callable[[], Family]] = {
     "gat": _graph_network("GAT"),
     "gin": _graph_network("GIN"),
 }
+
+QUICK = ("mlp", "unet", "lstm", "bert", "llama-cache", "gcn")
+"""One of each kind, for `make test`; the long suites take all."""

@@ -6,7 +6,7 @@ from functools import cache
 
 import pytest
 import torch
-from tests.frontends.families import FAMILIES, Family
+from tests.frontends.families import FAMILIES, QUICK, Family
 from torch.utils import _pytree as pytree
 
 from planish.frontends import capture
@@ -16,7 +16,10 @@ pytestmark = pytest.mark.filterwarnings("ignore")  # other people's libraries wa
 
 
 # one worker captures a family once and runs all its checks
-_EACH = [pytest.param(name, marks=pytest.mark.xdist_group(name)) for name in FAMILIES]
+_EACH = [
+    pytest.param(name, marks=[pytest.mark.xdist_group(name), *([] if name in QUICK else [pytest.mark.long])])
+    for name in FAMILIES
+]
 
 
 @pytest.fixture(params=_EACH)
