@@ -44,6 +44,7 @@ template <class Use> static void parallel(int64_t n, int64_t piece, int threads,
             const int64_t at = backward ? first + last - 1 - i : i;
             use(at * piece, std::min(n, (at + 1) * piece));
         }
+        streamed();
     };
     std::vector<std::thread> others;
     for (int64_t t = 1; t < threads; ++t)

@@ -239,7 +239,7 @@ static void cast_some(const Element& e, const Blocks& b, const Scales& s, const 
                       int32_t width, int64_t begin, int64_t end, int64_t ahead) {
     switch (type) {
         case REAL: return cast_piece(e, b, s, x, (float*)out, begin, end, ahead);
-        case STREAM: cast_piece(e, b, s, x, (Streamed*)out, begin, end, ahead); return streamed();
+        case STREAM: return cast_piece(e, b, s, x, (Streamed*)out, begin, end, ahead);
         case BYTE: return cast_piece(e, b, s, x, (uint8_t*)out, begin, end, ahead);
         case WORD: return cast_piece(e, b, s, x, (int32_t*)out, begin, end, ahead);
     }

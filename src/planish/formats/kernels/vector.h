@@ -160,7 +160,20 @@ static INLINE int32_t across(I v) {
 
 // The highest of all lanes of each vector, side by side.
 static INLINE I across_each(const I (&v)[LANES]) {
-#if defined(__AVX2__) && !defined(__AVX512F__)
+#if defined(__AVX512F__)
+    const auto fours = [&v](int k) INLINE_LAMBDA {  // the highest of each quarter of v[k] to v[k + 3], side by side
+        const auto pairs = [&v](int j) INLINE_LAMBDA {
+            const __m512i x = (__m512i)v[j], y = (__m512i)v[j + 1];
+            return _mm512_max_epi32(_mm512_unpacklo_epi32(x, y), _mm512_unpackhi_epi32(x, y));
+        };
+        const __m512i x = pairs(k), y = pairs(k + 2);
+        return _mm512_max_epi32(_mm512_unpacklo_epi64(x, y), _mm512_unpackhi_epi64(x, y));
+    };
+    const auto halves = [](__m512i x, __m512i y) INLINE_LAMBDA {
+        return _mm512_max_epi32(_mm512_shuffle_i32x4(x, y, 0x88), _mm512_shuffle_i32x4(x, y, 0xDD));
+    };
+    return (I)halves(halves(fours(0), fours(4)), halves(fours(8), fours(12)));
+#elif defined(__AVX2__)
     const auto pairs = [](I a, I b) INLINE_LAMBDA {
         const __m256i x = (__m256i)a, y = (__m256i)b;
         return _mm256_max_epi32(_mm256_unpacklo_epi32(x, y), _mm256_unpackhi_epi32(x, y));
