@@ -84,6 +84,14 @@ def test_batch_and_fixed_sizes(engine):
     assert artifact(torch.randn(3, 24)).shape == (3, 6)
 
 
+def test_fixed_sizes_need_not_be_those_of_the_data(engine):
+    names = {"ids": {0: "batch", 1: "length"}}
+    graph = capture(Words().eval(), (torch.zeros(2, 7, dtype=torch.long),), dynamic=names, training=False)
+    data = [((torch.zeros(5, length, dtype=torch.long),), {}) for length in (3, 9)]
+    artifact = Cpu(engine, seconds=0.02, dynamic=False).build(graph, data=data)
+    assert artifact.options.fixed == {"batch": 2, "length": 7}
+
+
 def test_measure_times_the_example(engine):
     rows = build(engine).measure(seconds=0.02)
     assert {row.name for row in rows} == {"latency", "executed_precision", "size"}
