@@ -7,11 +7,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from planish.errors import OptionError
 from planish.graph import Data, Graph, Pass, Progress, Step
 from planish.graph.evaluate import fold
+from planish.training import network
 from planish.training.callbacks import Moment
 from planish.training.distill import Distill
 from planish.training.recovery import Recovery
@@ -72,11 +73,7 @@ def masks(graph: Graph) -> dict[str, str]:
     Raises:
         OptionError: There is none.
     """
-    found = {}
-    for node in (node for node in graph.nodes if node.op == "mul"):
-        for source in node.inputs:
-            if source.tensor is not None and source.tensor.dtype == torch.bool and len(node.inputs) == 2:
-                found[node.name] = str(source.target)
+    found = network.masks(graph)
     if not found:
         raise OptionError("no weight of the graph has a mask", "Gradual", "Recipe(Prune('50%'), Gradual())")
     return found
@@ -99,7 +96,7 @@ class _Ramp:
             if options.by == "movement":
                 ones.requires_grad_()
                 ones.register_post_accumulate_grad_hook(self._collector(mask))
-            _set_buffer(net, mask, ones)
+            network.set_buffer(net, mask, ones)
 
     def on_step(self, moment: Moment) -> None:
         """Add zeros if it is time to."""
@@ -144,8 +141,3 @@ class _Ramp:
             ones.grad = None
 
         return collect
-
-
-def _set_buffer(net: nn.Module, name: str, tensor: Tensor) -> None:
-    path, _, leaf = name.rpartition(".")
-    net.get_submodule(path)._buffers[leaf] = tensor
