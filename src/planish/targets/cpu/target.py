@@ -29,7 +29,7 @@ _CHECKED = 4  # items of data that each engine is checked on, besides the exampl
 _TIMED = 32  # rows of data that are timed, where it is on data
 _READ = 512  # items of data that these are taken from
 
-Inputs = Literal["example", "data"]
+TimedOn = Literal["example", "data"]
 
 
 def _silent(_done: int, _total: int, _what: str) -> None:
@@ -62,7 +62,7 @@ class Cpu(Fillable):
     dynamic: bool = True
     tolerance: float = 0.05
     seconds: float = 4.0
-    timed_on: Inputs = "example"
+    timed_on: TimedOn = "example"
 
     def __post_init__(self) -> None:
         if self.engine is not None and self.engine not in ENGINES:
@@ -73,7 +73,7 @@ class Cpu(Fillable):
             raise OptionError(f"a batch has 1 row or more, not {self.batch}", "batch", "batch=1")
         if not self.tolerance > 0:
             raise OptionError(f"a tolerance is above 0, not {self.tolerance}", "tolerance", "tolerance=0.05")
-        if self.timed_on not in get_args(Inputs):
+        if self.timed_on not in get_args(TimedOn):
             raise OptionError(f"nothing is timed on {self.timed_on!r}", "timed_on", "'example' or 'data'")
         if self.timed_on == "data" and not self.dynamic:
             raise OptionError("fixed sizes take no data of other sizes", "timed_on", "dynamic=True")
@@ -134,6 +134,7 @@ class Cpu(Fillable):
         rows: list[Measurement] = []
         call, cut = self._example(graph), stages(graph)
         checks = [call, *((item[0], item[1]) for item in itertools.islice(data or (), _CHECKED))]
+        calls = self._calls(graph, data) if cut or self.timed_on == "data" else [call]
         found: dict[str, CpuArtifact] = {}
         for name, engine in engines.items():
             tell(next(done), steps, f"compiling for {name}")
@@ -150,7 +151,6 @@ class Cpu(Fillable):
             tell(next(done), steps, f"compiling the original for {name}")
             baselines.update(self._try(name, engine, original, stages(original), options, [call], []))
         tell(next(done), steps, "timing")
-        calls = self._calls(graph, data) if cut or self.timed_on == "data" else [call]
         chosen = self._time(found, baselines, original, calls, rows)
         tell(next(done), steps, "reading what ran")
         rows += [_as_chosen(row, chosen) for row in facts(chosen, chosen.signature.flatten(*call))]
@@ -191,8 +191,8 @@ class Cpu(Fillable):
         return graph.example if self.batch is None else _rows_of(graph, graph.example, torch.arange(self.batch))
 
     def _calls(self, graph: Graph, data: Data | None) -> list[tuple[tuple, dict]]:
-        """Rows from all over the data, which may be sorted, in calls of as many as the example call; without data, the
-        example."""
+        """Rows spread over the first items of the data, which may be sorted, in calls of as many as the example call;
+        without data, the example."""
         batch = _count(graph, self._example(graph))
         parts = [
             ((tuple(item[0]), item[1]), first)
