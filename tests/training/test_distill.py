@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from planish import config
-from planish.compress import Prune, Quantize
+from planish.compress import Quantize
 from planish.errors import DataError, OptionError
 from planish.formats import Format
 from planish.frontends import capture
@@ -281,42 +281,3 @@ def test_bad_input_is_told_at_the_door() -> None:
     with pytest.raises(Diverged, match="step 1"):
         SHORT(small, [((torch.full((4, 16), torch.nan),), {})])
     assert parse_selector(str(Distill().where)) == Distill().where
-
-
-def test_masks_are_numbers_while_it_trains(monkeypatch: pytest.MonkeyPatch) -> None:
-    graph = mlp()
-    small = Prune("50%")(graph).replace(origin=graph)
-    masks = set(network.masks(small).values())
-    options = Distill(minutes=None, epochs=2)
-    net = options.recovery(small, items(graph, 8)).net
-    assert {dict(net.named_buffers())[name].dtype for name in masks} == {torch.float32}
-    quick = options(small, items(graph, 8))
-    monkeypatch.setattr(network, "number_masks", lambda *_: None)
-    slow = options(small, items(graph, 8))
-    assert quick.tensors.keys() == slow.tensors.keys()
-    for name, tensor in slow.tensors.items():
-        assert quick.tensors[name].dtype == tensor.dtype
-        assert torch.equal(quick.tensors[name], tensor), name
-    assert all(torch.equal(quick.tensors[name], small.tensors[name]) for name in masks)
-
-
-class Chosen(nn.Module):
-    """One mask as a factor and as a condition."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.weight = nn.Parameter(torch.randn(4))
-        self.register_buffer("mask", torch.tensor([True, False, True, False]))
-
-    def forward(self, x: Tensor) -> Tensor:
-        assert isinstance(self.mask, Tensor)
-        return torch.where(self.mask, x, 0.0) * (self.weight * self.mask)
-
-
-def test_a_mask_that_is_a_condition_too_stays_one() -> None:
-    graph = capture(Chosen().eval(), (torch.randn(3, 4),), training=False)
-    assert set(network.masks(graph).values()) == {"mask"}
-    module, x = graph.module(), torch.randn(3, 4)
-    network.number_masks(module, graph)
-    assert module.get_buffer("mask").dtype == torch.bool
-    assert torch.equal(module(x), graph(x))

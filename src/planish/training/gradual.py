@@ -7,12 +7,11 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from planish.errors import OptionError
 from planish.graph import Data, Graph, Pass, Progress, Step
 from planish.graph.evaluate import fold
-from planish.training import network
 from planish.training.callbacks import Moment
 from planish.training.distill import Distill
 from planish.training.recovery import Recovery
@@ -73,7 +72,11 @@ def masks(graph: Graph) -> dict[str, str]:
     Raises:
         OptionError: There is none.
     """
-    found = network.masks(graph)
+    found = {}
+    for node in (node for node in graph.nodes if node.op == "mul"):
+        for source in node.inputs:
+            if source.tensor is not None and source.tensor.dtype == torch.bool and len(node.inputs) == 2:
+                found[node.name] = str(source.target)
     if not found:
         raise OptionError("no weight of the graph has a mask", "Gradual", "Recipe(Prune('50%'), Gradual())")
     return found
@@ -96,7 +99,7 @@ class _Ramp:
             if options.by == "movement":
                 ones.requires_grad_()
                 ones.register_post_accumulate_grad_hook(self._collector(mask))
-            network.set_buffer(net, mask, ones)
+            _set_buffer(net, mask, ones)
 
     def on_step(self, moment: Moment) -> None:
         """Add zeros if it is time to."""
@@ -141,3 +144,8 @@ class _Ramp:
             ones.grad = None
 
         return collect
+
+
+def _set_buffer(net: nn.Module, name: str, tensor: Tensor) -> None:
+    path, _, leaf = name.rpartition(".")
+    net.get_submodule(path)._buffers[leaf] = tensor

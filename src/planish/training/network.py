@@ -120,34 +120,6 @@ def _block(node: Node) -> str | None:
     return next(listed, paths[0] if paths else None)
 
 
-def masks(graph: Graph) -> dict[str, str]:
-    """Name of each product with a mask -> the mask's tensor."""
-    found = {}
-    for node in (node for node in graph.nodes if node.op == "mul"):
-        for source in node.inputs:
-            if source.tensor is not None and source.tensor.dtype == torch.bool and len(node.inputs) == 2:
-                found[node.name] = str(source.target)
-    return found
-
-
-def number_masks(module: nn.Module, graph: Graph) -> None:
-    """Masks as numbers in a module made of `graph`: a product with booleans takes six times as long."""
-    products, own = masks(graph), {name for name, _ in module.named_buffers()}
-    readers: dict[str, set[str]] = {}
-    for node in graph.fx.nodes:
-        if node.op == "get_attr":
-            readers.setdefault(str(node.target), set()).update(user.name for user in node.users)
-    for product, mask in products.items():
-        if mask in own and readers[mask] <= products.keys():
-            set_buffer(module, mask, graph.tensors[mask].to(graph.node(product).value.dtype))
-
-
-def set_buffer(module: nn.Module, name: str, tensor: Tensor) -> None:
-    """Another tensor for a buffer, of another type if need be."""
-    path, _, leaf = name.rpartition(".")
-    module.get_submodule(path)._buffers[leaf] = tensor
-
-
 def trained(graph: Graph, module: nn.Module, names: Iterable[str] | None = None) -> Graph:
     """`graph` with the values that a module's parameters and buffers of the same names have, or of some of them."""
     values = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}

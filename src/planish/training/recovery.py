@@ -75,7 +75,6 @@ class Recovery:
         self._known: dict[int, Any] = {}
         self._room = CACHE
         self.net = network.tapped(self._student, marks).module()
-        network.number_masks(self.net, self._student)
         for name, parameter in self.net.named_parameters(remove_duplicate=False):
             parameter.requires_grad_(name in self._trains | self._powers)
 
