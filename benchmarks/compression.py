@@ -104,7 +104,7 @@ def run(name: str, threads: int = CORES, peers: bool = True) -> dict[str, Any]:
     torch.set_num_threads(threads)
     steps = Recipe.ready(case.recipe).steps
     recipe = Recipe(*(replace(s, minutes=s.minutes * CORES / threads) if isinstance(s, Distill) else s for s in steps))
-    calibration = _first(task.calibration, CALIBRATED)
+    calibration = _spread(task.calibration, CALIBRATED)
     judge = _judge(task)
     start = time.perf_counter()
     small = recipe(graph, data=calibration, training=task.training, progress=_told())
@@ -141,15 +141,14 @@ def run(name: str, threads: int = CORES, peers: bool = True) -> dict[str, Any]:
     }
 
 
-def _first(data: Any, count: int) -> list[Any]:
-    """Items with `count` rows together."""
-    items, left = [], count
+def _spread(data: Any, count: int) -> list[Any]:
+    """Items with `count` of the rows: at equal distances, because rows come in order of length."""
+    total, seen, items = sum(len(args[0]) for args, *_ in data), 0, []
     for args, kwargs, *_ in data:
-        rows = min(left, len(args[0]))
-        if not rows:
-            break
-        items.append((tuple(part[:rows] for part in args), kwargs))
-        left -= rows
+        rows = [at for at in range(len(args[0])) if (seen + at) * count // total != (seen + at - 1) * count // total]
+        seen += len(args[0])
+        if rows:
+            items.append((tuple(part[rows] for part in args), kwargs))
     return items
 
 

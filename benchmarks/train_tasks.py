@@ -77,7 +77,7 @@ PLANS: dict[str, Plan] = {
     "fashion_vit": Plan(
         fashion.fashion_vit,
         fashion.images,  # type: ignore[arg-type]
-        epochs=4,
+        epochs=10,
         rate=2e-3,
         forward=with_fewer_tokens,
         augment=mirrored,

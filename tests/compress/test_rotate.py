@@ -117,6 +117,13 @@ def test_in_front_of_layers_where_a_norm_is_shared(block):
         assert error(graph, quantize(rotated)) < error(graph, quantize(graph))
 
 
+def test_a_block_that_does_not_divide_the_channels_mixes_as_many_as_do():
+    graph = attention()
+    actions = " ".join(step.action for step in Rotate(block=24).plan(graph))
+    assert "multiplied by a rotation of 8" in actions
+    assert error(graph, Rotate(block=24)(graph)) < 1e-6
+
+
 def test_a_llama_is_rotated():
     hf = require("transformers")
     torch.manual_seed(0)
@@ -150,7 +157,5 @@ def test_bad_input():
     graph = attention()
     with pytest.raises(OptionError, match="2 channels"):
         Rotate(block=1)
-    with pytest.raises(OptionError, match="do not divide"):
-        Rotate(block=24).plan(graph)
     with pytest.raises(OptionError, match="before Quantize"):
         Rotate().plan(Quantize("int8")(graph))

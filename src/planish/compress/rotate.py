@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -29,9 +30,9 @@ class Rotate(Pass):
     Anywhere else one product by the matrix is put in front. Put it before Quantize.
 
     Attributes:
-        block: Channels that are mixed, a divisor of the channels; None mixes all of them. For formats with a scale for
-            each group, the group's size is enough in front of a layer, and takes fewer multiplications. The stream and
-            heads are always mixed as a whole.
+        block: Channels that are mixed; None mixes all of them. For formats with a scale for each group, the group's size
+            is enough in front of a layer, and takes fewer multiplications. Where it does not divide the channels of a
+            layer, their greatest common divisor is taken. The stream and heads are always mixed as a whole.
         online: Whether to rotate where a product in front of the layers is needed.
         seed: Of the signs.
         where: The linear layers.
@@ -109,9 +110,7 @@ class Rotate(Pass):
 
     def _size(self, site: Site) -> int:
         width = int(site.source.value.shape[-1])
-        if self.block is not None and width % self.block:
-            raise OptionError(f"blocks of {self.block} do not divide {width} channels", site.path, "block=None")
-        return self.block or width
+        return width if self.block is None else math.gcd(self.block, width)
 
     def _put_in_front(self, edit: Editor, site: Site) -> None:
         first, source = edit.node(site.layers[0].name), edit.node(site.source.name)

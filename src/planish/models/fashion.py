@@ -107,9 +107,9 @@ class Patches(PatchEmbed):
 
 
 def fashion_vit() -> ViT:
-    """A vision transformer of four blocks on 196 tokens and a class token."""
-    model = ViT(num_classes=10, image=28, patch=2, dim=64, depth=4, heads=2)
-    model.patch_embed = Patches(64)
+    """A vision transformer of six blocks on 196 tokens and a class token."""
+    model = ViT(num_classes=10, image=28, patch=2, dim=96, depth=6, heads=3)
+    model.patch_embed = Patches(96)
     return model
 
 
