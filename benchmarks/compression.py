@@ -4,9 +4,10 @@
     python -m benchmarks.compression --case w8a8 mxfp4    # these
     python -m benchmarks.compression --show               # the table, and nothing is run
 
-Each case is a ready recipe, applied to the graph with 128 calibration sentences (and, where it says "recovered", at
-most ten minutes of distillation on two cores, or twenty on one, on text without labels), then judged on 500 other
-sentences. It runs in a process of its own and leaves one file under benchmarks/results/compression/.
+Each case is a ready recipe. One shot sees 128 calibration sentences. What is "recovered" has ten minutes of two cores,
+or twenty of one, for all of it: its first steps see 2,048 sentences of the text without labels that it then learns
+from. All are judged on 500 other sentences. A case runs in a process of its own and leaves one file under
+benchmarks/results/compression/.
 """
 
 from __future__ import annotations
@@ -28,8 +29,12 @@ from torch import Tensor
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "compression"
 CALIBRATED = 128
-CORES = 2
-"""What the minutes of distillation in a recipe are counted on."""
+RECOVERED = 2048
+"""Sentences that the first steps of a recipe see, in one shot and in front of a recovery."""
+CORES, MINUTES = 2, 10.0
+"""For a recovery, all its steps together."""
+AFTERWARDS = 1.0
+"""Minutes that are left to a step behind a distillation."""
 NEIGHBORS = 10
 
 
@@ -103,11 +108,18 @@ def run(name: str, threads: int = CORES, peers: bool = True) -> dict[str, Any]:
     graph = capture(task.model, task.example_inputs, dynamic=task.dynamic)
     torch.set_num_threads(threads)
     steps = Recipe.ready(case.recipe).steps
-    recipe = Recipe(*(replace(s, minutes=s.minutes * CORES / threads) if isinstance(s, Distill) else s for s in steps))
+    recovers = any(isinstance(step, Distill) for step in steps)
     calibration = _spread(task.calibration, CALIBRATED)
+    seen = _spread(task.training, RECOVERED) if recovers else calibration
     judge = _judge(task)
-    start = time.perf_counter()
-    small = recipe(graph, data=calibration, training=task.training, progress=_told())
+    start, small = time.perf_counter(), graph
+    for place, step in enumerate(steps):
+        if isinstance(step, Distill):
+            left = MINUTES * CORES / threads - (time.perf_counter() - start) / 60
+            step = replace(step, minutes=left - AFTERWARDS * CORES / threads * (len(steps) - 1 - place))
+            small = step(small, task.training, _told())
+        else:
+            small = Recipe(step)(small, data=seen, progress=_told())
     seconds = time.perf_counter() - start
     stored, count = sum(w.nbytes for w in weights(small)), sum(math.prod(w.shape) for w in weights(graph))
     rows = [

@@ -203,6 +203,35 @@ def magnitude(_items: Items) -> Model:
 # Torch-Pruning --------------------------------------------------------------------------------------------------------
 
 
+def llm_compressor(*modifiers: tuple[str, dict[str, Any]]) -> Peer:
+    """`llmcompressor.oneshot` with modifiers by name; an encoder has no causal layers to go through one by one."""
+
+    def peer(items: Items) -> Model:
+        import llmcompressor.modifiers.pruning as pruning
+        import llmcompressor.modifiers.quantization as quantization
+        from llmcompressor import oneshot
+        from torch.utils.data import DataLoader
+
+        module = _encoder()
+        known = {**vars(quantization), **vars(pruning)}
+        steps = [known[name](targets="Linear", **options) for name, options in modifiers]
+        rows: Any = [{"input_ids": ids, "attention_mask": mask} for ids, mask in items]
+        oneshot(
+            model=module.encoder,
+            dataset=DataLoader(rows, batch_size=None),
+            recipe=steps,
+            pipeline="basic",
+            num_calibration_samples=len(rows),
+        )
+        return _eager(module)
+
+    return peer
+
+
+W4_GROUPS = {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 4, "strategy": "group", "group_size": 32}}}
+W8A8 = {"scheme": "W8A8"}
+
+
 def torch_pruning(items: Items) -> Model:
     """Torch-Pruning's dependency graph: the feed-forward neurons by magnitude, to half the multiply-accumulates."""
     import torch_pruning as tp
@@ -238,6 +267,7 @@ PEERS: dict[str, dict[str, Peer]] = {
         "NNCF transformer preset": nncf_w8a8(),
         "NNCF, smoothing .85": nncf_w8a8(0.85),
         "torchao int8 dynamic (a scale a token)": torchao(int8_dynamic),
+        "llm-compressor GPTQ W8A8 (a scale a token)": llm_compressor(("GPTQModifier", W8A8)),
     },
     "w4": {
         "NNCF int4 g32 AWQ + scale estimation": nncf_weights("int4_sym", 32, awq=True, scale_estimation=True),
@@ -246,10 +276,20 @@ PEERS: dict[str, dict[str, Peer]] = {
         "ONNX Runtime 4 bits g32": onnxruntime_4bit("rtn"),
         "ONNX Runtime 4 bits g32 HQQ": onnxruntime_4bit("hqq"),
         "torchao int4 g32": torchao(int4_groups),
+        "llm-compressor GPTQ int4 g32": llm_compressor(("GPTQModifier", {"config_groups": W4_GROUPS})),
     },
     "mxfp4": {"torchao MXFP4": torchao(mxfp4)},
-    "sparse-50": {"magnitude (torch)": magnitude, "torchao Wanda": torchao_wanda()},
-    "2of4-w8a8": {"torchao Wanda 2:4, int8 dynamic": torchao_wanda(structured=True, then=int8_dynamic)},
+    "sparse-50": {
+        "magnitude (torch)": magnitude,
+        "torchao Wanda": torchao_wanda(),
+        "llm-compressor SparseGPT": llm_compressor(("SparseGPTModifier", {"sparsity": 0.5})),
+    },
+    "2of4-w8a8": {
+        "torchao Wanda 2:4, int8 dynamic": torchao_wanda(structured=True, then=int8_dynamic),
+        "llm-compressor SparseGPT 2:4, GPTQ W8A8": llm_compressor(
+            ("SparseGPTModifier", {"sparsity": 0.5, "mask_structure": "2:4"}), ("GPTQModifier", W8A8)
+        ),
+    },
     "structured": {"Torch-Pruning, neurons": torch_pruning},
 }
 

@@ -19,8 +19,8 @@ from planish.errors import DataError, ModelError
 from planish.models import data, fashion, letters, rda, weights
 from planish.models.mlp import MLP
 
-COUNT = {"fashion_cnn": 300, "minilm_sentiment": 100}
-FLOOR = {"fashion_cnn": 0.88, "letters": 0.96, "minilm_sentiment": 0.68}
+COUNT = {"fashion_cnn": 300, "fashion_vit": 300, "minilm_sentiment": 100}
+FLOOR = {"fashion_cnn": 0.88, "fashion_vit": 0.86, "letters": 0.96, "minilm_sentiment": 0.68}
 
 
 @pytest.mark.parametrize("name", list(FLOOR))

@@ -13,6 +13,7 @@ from planish.compress import Quantize, Smooth
 from planish.errors import DataError, OptionError, UnknownName
 from planish.frontends import capture
 from planish.graph import Graph, Pass, ops, path
+from planish.models.vit import ViT
 from planish.recipe import Recipe, passes, ready
 from planish.rewrite import Canonicalize, FoldBatchNorm
 
@@ -70,6 +71,7 @@ READY = {
     "2of4-int8": (0.75, 0.75),
     "early-exit": (0.8, 1.3),
     "half-macs": (0.0, 0.9),
+    "merge-tokens": (0.9, 1.01),
     "mxfp4": (0.9, 0.5),
     "mxfp4-qera": (0.95, 0.5),
     "nf4": (0.99, 0.2),
@@ -92,6 +94,9 @@ def ready_case(name: str) -> tuple[Graph, list]:
         head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 64)]
         model = nn.Sequential(*body, *(head if "classifier" in name else []))
         inputs = [torch.randn(2, 3, 8, 8) for _ in range(4)]
+    elif "tokens" in name:
+        model = ViT(num_classes=8, image=32, patch=4, dim=32, depth=2, heads=2)
+        inputs = [torch.randn(2, 3, 32, 32) for _ in range(4)]
     elif "exit" in name:
         model = nn.Sequential(*(nn.Linear(64, 64) for _ in range(6)), nn.ReLU(), nn.Linear(64, 4))
         inputs = [torch.randn(32, 64) for _ in range(4)]

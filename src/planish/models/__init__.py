@@ -31,6 +31,7 @@ models = Registry(
         "unet": "planish.models.zoo:unet",
         "r3d18": "planish.models.zoo:r3d18",
         "fashion_cnn": "planish.models.fashion:cnn",
+        "fashion_vit": "planish.models.fashion:vit",
         "letters": "planish.models.letters:mlp",
         "minilm_sentiment": "planish.models.sentiment:minilm_sentiment",
     },
@@ -66,6 +67,7 @@ cards: dict[str, Card] = {
     "unet": Card(7_763_074, "encoder-decoder", "synthetic images, random weights", "sqnr"),
     "r3d18": Card(33_371_472, "3-D convolutional network", "synthetic clips, random weights", "sqnr"),
     "fashion_cnn": Card(246_394, "convolutional network", "FashionMNIST", "accuracy"),
+    "fashion_vit": Card(692_842, "transformer encoder", "FashionMNIST", "accuracy"),
     "letters": Card(31_322, "multilayer perceptron", "LetterRecognition", "accuracy"),
     "minilm_sentiment": Card(22_566_146, "transformer encoder", "film snippets rated by people", "accuracy"),
 }
