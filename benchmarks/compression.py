@@ -33,7 +33,7 @@ RECOVERED = 2048
 """Sentences that the first steps of a recipe see, in one shot and in front of a recovery."""
 CORES, MINUTES = 2, 10.0
 """For a recovery, all its steps together."""
-AFTERWARDS = 1.0
+AFTERWARDS = 1.5
 """Minutes that are left to a step behind a distillation."""
 NEIGHBORS = 10
 
