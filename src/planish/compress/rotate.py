@@ -30,9 +30,9 @@ class Rotate(Pass):
     Anywhere else one product by the matrix is put in front. Put it before Quantize.
 
     Attributes:
-        block: Channels that are mixed; None mixes all of them. For formats with a scale for each group, the group's size
-            is enough in front of a layer, and takes fewer multiplications. Where it does not divide the channels of a
-            layer, their greatest common divisor is taken. The stream and heads are always mixed as a whole.
+        block: Channels that are mixed; None mixes all of them. For formats with a scale for each group, the group's
+            size is enough in front of a layer, and takes fewer multiplications. Where it does not divide the channels
+            of a layer, their greatest common divisor is taken. The stream and heads are always mixed as a whole.
         online: Whether to rotate where a product in front of the layers is needed.
         seed: Of the signs.
         where: The linear layers.
