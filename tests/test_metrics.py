@@ -83,7 +83,7 @@ def test_sqnr_of_equal_outputs_is_finite():
     assert metrics.sqnr(identity, batches(x, x)).value == pytest.approx(20 * math.log10(2**24))
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.floats(0.1, 10), st.integers(2, 12))
 def test_mean_cosine_ignores_scale(scale, rows):
     x = torch.randn(rows, 5, generator=torch.Generator().manual_seed(rows))

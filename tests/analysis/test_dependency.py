@@ -40,7 +40,7 @@ def shapes(draw) -> tuple[list[int], list[int], list[int]]:
     return factors, grouped(), grouped()
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 @given(shapes(), st.randoms(use_true_random=False))
 def test_two_views_of_an_axis_lose_the_same_numbers(cut, random) -> None:
     _, first, second = cut

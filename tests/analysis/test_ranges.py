@@ -38,7 +38,7 @@ def watch(graph: Graph, *batches: torch.Tensor, **options: object):
     return collect(graph, [((batch,), {}) for batch in batches], ["mul"], **options)["mul"]
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(0, 2**31), st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=5))
 def test_streaming_equals_all_at_once(graph: Graph, seed: int, scales: list[float]) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -11,7 +11,7 @@ POINTS = st.integers(1, 4).flatmap(
 )
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=200)
 @given(POINTS)
 def test_the_volume_is_optunas(points):
     compute = require("optuna._hypervolume").compute_hypervolume

@@ -136,7 +136,7 @@ def test_a_function_in_the_style_of_optuna():
     ]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(st.integers(0, 10_000))
 def test_points_sampled_can_be_filled_and_have_one_name(graph, seed):
     shares = PruneStructured(amount=between(0.2, 0.5, step=0.1), round_to=1, compensate=False, by="magnitude")

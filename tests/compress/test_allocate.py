@@ -46,7 +46,7 @@ def brute(losses, costs, limit: float) -> float:
     return best
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.data())
 def test_solve_equals_brute_force(data: st.DataObject) -> None:
     rows, columns = data.draw(st.integers(1, 5)), data.draw(st.integers(2, 4))

@@ -117,7 +117,7 @@ def test_a_kernel_that_saturates_agrees():
     assert torch.allclose(artifact(x), small(x), rtol=1e-3)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 9))
 def test_narrow_weights_have_nothing_to_keep(bits):
     graph = mlp()

@@ -118,7 +118,7 @@ def test_what_may_not_stay_goes(solve) -> None:
 shapes = st.tuples(st.integers(1, 6).map(lambda n: 4 * n), st.integers(1, 6).map(lambda n: 4 * n))
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(shapes, st.floats(0.02, 0.98), st.sampled_from([(1, 1), (4, 1), (1, 4), (2, 2)]), st.integers(0, 99))
 def test_as_many_blocks_go_as_were_asked(shape, amount, block, seed) -> None:
     scores = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).round(decimals=1)  # with ties
@@ -137,7 +137,7 @@ def test_as_many_blocks_go_as_were_asked(shape, amount, block, seed) -> None:
     assert len(set(sparsity.pooled(by_row.int()).sum(1).tolist())) == 1
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(shapes, st.integers(1, 3), st.integers(0, 99))
 def test_exactly_as_many_of_each_run_stay(shape, keep, seed) -> None:
     scores = torch.randn(shape, generator=torch.Generator().manual_seed(seed)).round(decimals=1)
@@ -151,7 +151,7 @@ def test_exactly_as_many_of_each_run_stay(shape, keep, seed) -> None:
     )
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.floats(0.02, 0.98), st.integers(0, 99))
 def test_one_threshold_takes_the_share_of_all(amount, seed) -> None:
     generator = torch.Generator().manual_seed(seed)

@@ -106,7 +106,7 @@ def test_applies_saves_loads_and_trains(graphs, tmp_path, name, weights, activat
 
 
 @pytest.mark.long
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 @given(st.integers(3, 7), st.booleans())
 def test_more_bits_never_cost_more(bits, static):
     graph = mlp()

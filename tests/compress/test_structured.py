@@ -197,7 +197,7 @@ STEPS = ("wide", "wide", "depthwise", "groups", "batch", "group_norm", "skip", "
 
 
 @pytest.mark.long
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.sampled_from(STEPS), min_size=2, max_size=6), st.integers(0, 99))
 def test_random_networks(steps: list[str], seed: int) -> None:
     graph = capture(Random(["wide", *steps], seed).eval(), (torch.randn(2, 4, 4, 4),), training=False)

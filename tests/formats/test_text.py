@@ -70,7 +70,7 @@ def formats(draw: st.DrawFn, depth: int = 2, inner: bool = False) -> Format:
     )
 
 
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=400)
 @given(formats())
 def test_any_format_round_trips(format: Format) -> None:
     text = str(format)
@@ -80,7 +80,7 @@ def test_any_format_round_trips(format: Format) -> None:
     assert hash(back) == hash(format)
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 @given(st.text(alphabet="intuqe0123456789m@g*~+-zp:.()[]{},|!&dynamicfloatmse", max_size=24))
 def test_any_other_text_is_refused_cleanly(text: str) -> None:
     try:

@@ -95,7 +95,7 @@ def test_tied_and_shared_weights(tmp_path):
     roundtrip(small, tmp_path / "t.planish")
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(1, 9), min_size=1, max_size=3), st.integers(0, 99),
     st.sampled_from(["half", "few", "runs", "none", "all"]),

@@ -69,7 +69,7 @@ elements = st.one_of(
 scales = st.sampled_from([get(name) for name in ("float32", "e8m0", "float16", "e4m3", "e4m3*float32")])
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(elements, scales, st.integers(1, 70), st.sampled_from(["absmax", "floor", "ceil"]), st.data())
 def test_any_format_equals_torch(element, scale: Format, size: int, rule, data: st.DataObject) -> None:
     format = Format(element, group(size), scale, rule=rule, rounding=data.draw(st.sampled_from(["even", "down"])))

@@ -35,14 +35,14 @@ def graph_of(function: object, *shape: int) -> Graph:
     return planish.capture(Function(function), (torch.randn(2, *shape),), dynamic={"x": {0: "batch"}})
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.integers(2, 12), st.sampled_from(["even", "halfup", "down"]), st.integers(0, 5))
 def test_perceptrons_of_any_bits(bits: int, rounding: str, seed: int) -> None:
     graph = mlp_graph((5, 4, 3), bits, rounding, seed)
     assert_equal(graph, lower(graph), (torch.randn(500, 5) * 2,))
 
 
-@settings(max_examples=4, deadline=None)
+@settings(max_examples=4)
 @given(st.integers(-6, 8), st.integers(-6, 8), st.integers(-6, 8), st.sampled_from(["even", "halfup", "down"]))
 def test_sums_of_unequal_fractions(first: int, second: int, last: int, rounding: str) -> None:
     def residual(x: Tensor) -> Tensor:

@@ -34,7 +34,7 @@ def sources(circuit: Circuit, node: int) -> set[int]:
 
 
 @given(st.integers(0, 2**31), st.sampled_from([3.5, 5.0, 8.0, 30.0]))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_no_stage_is_longer_than_the_clock(seed: int, period: float) -> None:
     circuit = perceptron(seed)
     cut = pipeline(circuit, period)
@@ -50,7 +50,7 @@ def test_no_stage_is_longer_than_the_clock(seed: int, period: float) -> None:
 
 
 @given(st.integers(0, 2**31))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_two_stages_have_the_fewest_registers(seed: int) -> None:
     circuit = perceptron(seed, (2, 1, 1))
     free = [index for index, node in enumerate(circuit.nodes) if not isinstance(node, Input)]

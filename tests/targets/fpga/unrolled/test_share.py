@@ -30,7 +30,7 @@ def test_canonical_signed_digits(number: int) -> None:
 
 
 @given(matrices, intervals, st.sampled_from([0.6, 1.15, 3.0]))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_rows_of_shared_numbers_equal_the_product(
     matrix: np.ndarray, interval: tuple[int, int], per_bit: float
 ) -> None:
@@ -60,7 +60,7 @@ def test_what_several_rows_have_in_common_is_made_once() -> None:
 
 
 @given(matrices, st.lists(intervals, min_size=7, max_size=7), st.integers(-300, 300), st.integers(0, 2**31))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 def test_the_adder_graph_equals_the_product(
     matrix: np.ndarray, ranges: list[tuple[int, int]], constant: int, seed: int
 ) -> None:
@@ -78,7 +78,7 @@ def test_the_adder_graph_equals_the_product(
 @given(
     intervals, st.integers(-2, 5), st.sampled_from(["even", "up", "floor"]), st.sampled_from([(0, 15), (-8, 7), (3, 9)])
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_shifts_round_and_saturate(
     interval: tuple[int, int], shift: int, rounding: str, bounds: tuple[int, int]
 ) -> None:
@@ -93,7 +93,7 @@ def test_shifts_round_and_saturate(
 
 
 @given(st.tuples(st.integers(-9, 0), st.integers(0, 9)), st.data())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_tables(interval: tuple[int, int], data: st.DataObject) -> None:
     low, high = interval
     table = data.draw(st.lists(st.integers(-20, 20), min_size=high - low + 1, max_size=high - low + 1))

@@ -78,7 +78,7 @@ def one(operation: Operation, *inputs: Value) -> Program:
     st.booleans(),
     st.integers(0, 2**31),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_random_perceptrons(
     taken: int, hidden: int, given_out: int, bits: int, shift: int, rounding: str, factor: int, signed: bool, seed: int
 ) -> None:
