@@ -78,6 +78,13 @@ def test_rows_follow_the_run_folder():
     assert sum(row.value for row in artifact.measurements if row.name == "executed_precision") == pytest.approx(1)
 
 
+def test_a_changed_graph_in_float32_and_its_baseline_are_two_programs(engine):
+    artifact = Cpu(engine, seconds=0.02).build(graph_of("perceptron"), original=graph_of("perceptron"))
+    latencies = {row.subject: row.details["role"] for row in artifact.measurements if row.name == "latency"}
+    fp32 = f"{engine} fp32"
+    assert latencies == {fp32: "chosen", f"{fp32} unchanged": "baseline", "eager fp32": "eager"}
+
+
 def test_batch_and_fixed_sizes(engine):
     artifact = build(engine, batch=3, dynamic=False)
     assert artifact.options.fixed == {"batch": 3}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import re
@@ -174,7 +175,7 @@ def compiled(
     key = _digest(*sources.items(), header, driver, verilator.version, waves)
     place = _cache() / f"{key}.sim"
     told = place.with_suffix(".txt")
-    if place.exists() and told.exists():
+    with contextlib.suppress(FileNotFoundError):
         os.utime(place)
         return place, told.read_text()
     build.mkdir(parents=True)
@@ -252,8 +253,11 @@ def _keep(place: Path, content: bytes, executable: bool = False) -> None:
 
 
 def _prune() -> None:
-    """Forget the simulators that were used longest ago."""
-    found = sorted(_cache().glob("*.sim"), key=lambda file: file.stat().st_mtime)
-    for file in found[:-KEPT]:
+    """Forget the simulators that were used longest ago; another process may do so at the same time."""
+    used = {}
+    for file in _cache().glob("*.sim"):
+        with contextlib.suppress(FileNotFoundError):
+            used[file] = file.stat().st_mtime
+    for file in sorted(used, key=used.__getitem__)[:-KEPT]:
         file.unlink(missing_ok=True)
         file.with_suffix(".txt").unlink(missing_ok=True)
