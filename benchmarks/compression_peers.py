@@ -295,5 +295,5 @@ PEERS: dict[str, dict[str, Peer]] = {
 
 
 def peers(case: str) -> Iterable[tuple[str, Peer]]:
-    """The peers that can do a case; a recovered one has those of its one-shot form."""
-    return PEERS.get(case.removesuffix("-recovered"), {}).items()
+    """The peers that can do a case; a recovered one has those of its one-shot form, one for VNNI those for all."""
+    return PEERS.get(case.removesuffix("-recovered").removesuffix("-vnni"), {}).items()

@@ -19,11 +19,11 @@ from planish.errors import DataError, OptionError
 from planish.formats import Format, get, int8, uint8
 from planish.graph import Data, Graph, Node, Pass, Progress, Selector, Step, parse_selector
 
-ALPHAS = (0.5, 0.6, 0.7, 0.75, 0.8, 0.85, 0.9, 0.95)
+ALPHAS = tuple(step / 20 for step in range(8, 20))
 WORTH = 0.95
 """What centering must leave of the error to be worth an addition."""
 AWQ = tuple(step / 20 for step in range(1, 20))
-ROWS = 256
+ROWS = 2048
 """Rows of an activation that `alpha="auto"` judges each half of the data by."""
 
 
