@@ -5,9 +5,9 @@
     python -m benchmarks.compression --show               # the table, and nothing is run
 
 Each case is a ready recipe. One shot sees 128 calibration sentences. What is "recovered" has ten minutes of two cores,
-or twenty of one, for all of it: its first steps see 2,048 sentences of the text without labels that it then learns
-from. All are judged on 500 other sentences. A case runs in a process of its own and leaves one file under
-benchmarks/results/compression/.
+or twenty of one, for all of it: its first steps see 4,096 sentences of the text without labels that it then learns
+from, those behind 512. All are judged on 500 other sentences. A case runs in a process of its own and leaves one file
+under benchmarks/results/compression/.
 """
 
 from __future__ import annotations
@@ -29,12 +29,14 @@ from torch import Tensor
 HERE = Path(__file__).parent
 RESULTS = HERE / "results" / "compression"
 CALIBRATED = 128
-RECOVERED = 2048
+RECOVERED = 4096
 """Sentences that the first steps of a recipe see, in one shot and in front of a recovery."""
 CORES, MINUTES = 2, 10.0
 """For a recovery, all its steps together."""
-AFTERWARDS = 1.5
-"""Minutes that are left to a step behind a distillation."""
+BEHIND = 512
+"""Sentences that a step behind a distillation sees."""
+AFTERWARDS = 0.75
+"""Minutes that are left to it."""
 NEIGHBORS = 10
 
 
@@ -131,6 +133,7 @@ def run(name: str, threads: int = CORES, peers: bool = True) -> dict[str, Any]:
             left = MINUTES * CORES / threads - (time.perf_counter() - start) / 60
             step = replace(step, minutes=left - AFTERWARDS * CORES / threads * (len(steps) - 1 - place))
             small = step(small, task.training, _told())
+            seen = _spread(task.training, BEHIND)
         else:
             small = Recipe(step)(small, data=seen, progress=_told())
     seconds = time.perf_counter() - start

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from planish.compress import Quantize
+from planish.compress import Prune, Quantize
 from planish.compress.hadamard import rotation, turned
 from planish.compress.rotate import Rotate
 from planish.compress.stream import find_stream
@@ -159,3 +159,10 @@ def test_bad_input():
         Rotate(block=1)
     with pytest.raises(OptionError, match="before Quantize"):
         Rotate().plan(Quantize("int8")(graph))
+
+
+def test_heads_that_a_mask_keeps_apart_are_not_mixed():
+    graph = attention()
+    assert "out" in {step.path for step in Rotate(online=False).plan(graph)}
+    with pytest.raises(OptionError, match="no linear layer whose input can be rotated"):
+        Rotate(online=False).plan(Prune("2:4", where="path('value')")(graph))

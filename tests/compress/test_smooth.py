@@ -6,10 +6,11 @@ import pytest
 import torch
 from torch import nn
 
-from planish.compress import Quantize, Smooth
+from planish.compress import Prune, Quantize, Smooth
 from planish.errors import DataError, OptionError
 from planish.frontends import capture
 from planish.graph import Graph
+from planish.graph.evaluate import base_tensors
 from tests.compress.models import attention, error, items, mlp
 
 
@@ -35,6 +36,25 @@ def test_folds_into_norms_and_through_attention(graph):
     assert actions["down"].endswith("one multiplication")
     assert {name for name in smooth.tensors if name.endswith("__smooth")} == {"up.input__smooth", "down.input__smooth"}
     assert not torch.equal(smooth.tensors["value.weight"], graph.tensors["value.weight"])
+
+
+def test_a_weight_behind_a_mask_is_smoothed_and_keeps_its_zeros(graph):
+    sparse = Prune("2:4", where="linear")(graph)
+    small = Smooth(0.5)(sparse, items(graph))
+    assert error(sparse, small) < 2e-6
+    assert [step.action for step in Smooth(0.5).plan(sparse)] == [step.action for step in Smooth(0.5).plan(graph)]
+    for name, tensor in base_tensors(sparse).items():
+        if name.endswith("weight") and tensor.ndim == 2:
+            assert torch.equal(tensor == 0, base_tensors(small)[name] == 0)
+    assert not torch.equal(small.tensors["value.weight"], sparse.tensors["value.weight"])
+    data, quantize = items(graph, 16), Quantize("int8", "uint8", where="linear")
+    assert error(sparse, quantize(Smooth()(sparse, data), data)) < error(sparse, quantize(sparse, data))
+
+
+def test_what_scaling_would_change_is_not_smoothed(graph):
+    """A cast rounds scaled numbers otherwise."""
+    with pytest.raises(OptionError, match="not yet quantized"):
+        Smooth().plan(Quantize("int8", where="linear")(graph))
 
 
 def test_a_shape_that_mixes_channels_is_not_folded_through():

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 
 from planish.compress.sites import replace_tensor
 from planish.errors import OptionError
-from planish.graph import Graph
+from planish.graph import Graph, Node
 from planish.graph.evaluate import base_name_of, fold
 from planish.graph.ops import base_name
 
@@ -28,6 +28,16 @@ def solvable(node: fx.Node) -> bool:
             return False
         node = _inner(node)
     return node.op == "get_attr"
+
+
+def scaled_by(weight: Node | None) -> Node | None:
+    """The tensor that scales a weight as it is scaled itself, channel by channel: the weight, or what masks multiply;
+    None where a step is in between that scaling would change, or where something else reads the tensor."""
+    shape = None if weight is None else weight.shape
+    while weight is not None and weight.kind == "call":
+        inner = weight.graph.node(_inner(weight.fx).name) if weight.op == "mul" and base_name_of(weight.fx) else None
+        weight = inner if inner is not None and inner.users == (weight,) else None
+    return weight if weight is not None and weight.kind == "tensor" and weight.shape == shape else None
 
 
 def assign(graph: Graph, node: fx.Node, value: Tensor) -> None:

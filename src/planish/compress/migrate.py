@@ -9,8 +9,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from planish.compress.expression import scaled_by
 from planish.compress.sites import Site, free_name, roles
 from planish.graph import Editor, Graph, Node
+from planish.graph.evaluate import fold
 
 SHAPE_OPS = frozenset(
     {"view", "reshape", "transpose", "permute", "contiguous", "clone", "dropout", "flatten", "unflatten"}
@@ -59,8 +61,9 @@ def shifts(site: Site, maker: Node | None) -> bool:
 def _add_to_bias(edit: Editor, layer: Node, shift: Tensor) -> None:
     assert layer.weight is not None
     assert layer.bias is not None
-    weight = edit.graph.tensors[str(layer.weight.target)].detach().double()
-    name = str(layer.bias.target)
+    weight = fold(edit.graph, layer.weight.fx)
+    assert weight is not None
+    weight, name = weight.detach().double(), str(layer.bias.target)
     old = edit.graph.tensors[name].detach()
     moved = (weight if roles(layer).in_axis == 1 else weight.T) @ shift.double()
     edit.set_tensor(name, (old.double() + moved).to(old.dtype))
@@ -114,7 +117,7 @@ def _used_once(value: Node, reader: Node) -> bool:
 def _owns(node: Node, *tensors: Node | None) -> bool:
     """Whether the layer has its first tensor, and nothing else reads any of them."""
     given = [tensor for tensor in tensors if tensor is not None]
-    return tensors[0] is not None and all(tensor.kind == "tensor" and tensor.users == (node,) for tensor in given)
+    return tensors[0] is not None and all(scaled_by(tensor) is not None and tensor.users == (node,) for tensor in given)
 
 
 def _norm_weight(node: Node) -> Node | None:
@@ -126,9 +129,9 @@ def _norm_bias(node: Node) -> Node | None:
 
 
 def _scale_tensor(edit: Editor, place: Node | None, factor: Tensor, axis: int) -> None:
-    if place is None:
+    if (bottom := scaled_by(place)) is None:
         return
-    name = str(place.target)
+    name = str(bottom.target)
     old = edit.graph.tensors[name].detach()
     edit.set_tensor(name, old * factor.reshape([-1 if dim == axis else 1 for dim in range(old.dim())]).to(old.dtype))
 

@@ -94,7 +94,8 @@ class Rotate(Pass):
         stream = find_stream(graph, linear)
         inside = set() if stream is None else {layer.name for layer in stream.readers}
         rest = [site for site in found if not inside.issuperset(layer.name for layer in site.layers)]
-        makers = {name: maker for name, maker in producers(graph, rest).items() if maker.op == "linear"}
+        made = producers(graph, rest).items()
+        makers = {name: maker for name, maker in made if maker.op == "linear" and _is_tensor(maker.weight)}
         heads = [(site, makers[site.source.name], _head(site)) for site in rest if site.source.name in makers]
         taken = {site.source.name for site, _, _ in heads}
         online = (
@@ -144,4 +145,9 @@ def _turn(edit: Editor, place: Node | None, matrix: Tensor, axis: int) -> None:
 
 def _is_plain(layer: Node, site: Site) -> bool:
     weight = layer.weight
-    return weight is not None and weight.kind == "tensor" and all(user in site.layers for user in weight.users)
+    return weight is not None and _is_tensor(weight) and all(user in site.layers for user in weight.users)
+
+
+def _is_tensor(weight: Node | None) -> bool:
+    """Whether channels may be mixed: not those of a weight behind a mask."""
+    return weight is not None and weight.kind == "tensor"

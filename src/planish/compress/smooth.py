@@ -11,6 +11,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
+from planish.compress.expression import scaled_by
 from planish.compress.migrate import Change, migrate, producers, shifts
 from planish.compress.ranges import find_range
 from planish.compress.sites import Site, placed_on_activation, roles, sites, weighted
@@ -18,6 +19,7 @@ from planish.compress.sweep import Read, sweep
 from planish.errors import DataError, OptionError
 from planish.formats import Format, get, int8, uint8
 from planish.graph import Data, Graph, Node, Pass, Progress, Selector, Step, parse_selector
+from planish.graph.evaluate import fold
 
 ALPHAS = tuple(step / 20 for step in range(8, 20))
 WORTH = 0.95
@@ -228,10 +230,12 @@ def smoothing(peak: Tensor, weight: Tensor, alpha: float) -> Tensor:
 
 def _is_plain(layer: Node, site: Site) -> bool:
     weight = layer.weight
-    return weight is not None and weight.kind == "tensor" and all(user in site.layers for user in weight.users)
+    return weight is not None and scaled_by(weight) is not None and all(user in site.layers for user in weight.users)
 
 
 def _columns(layer: Node) -> Tensor:
     assert layer.weight is not None
-    tensor = layer.graph.tensors[str(layer.weight.target)].detach().float()
+    tensor = fold(layer.graph, layer.weight.fx)
+    assert tensor is not None
+    tensor = tensor.detach().float()
     return tensor if roles(layer).in_axis == 1 else tensor.T
