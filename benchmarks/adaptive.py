@@ -4,9 +4,9 @@
     python -m benchmarks.adaptive --case merge-tokens    # one
     python -m benchmarks.adaptive --show                 # the table, and nothing is run
 
-Networks are trained ones (`planish models`), judged on all of their evaluation data. OpenVINO and ONNX Runtime run the
-whole model and the adaptive one, in turn and in one process, on rows of that data; what is told is the fastest adaptive
-program against the fastest whole one. Each case leaves one file under benchmarks/results/adaptive/.
+Networks are trained ones (`planish models`); exits learn from their calibration and validation data, and all are judged
+on their evaluation data. OpenVINO and ONNX Runtime run the whole model and the adaptive one, in turn and in one process,
+on rows of that data; what is told is the fastest adaptive program against the fastest whole one. Each case leaves one file under benchmarks/results/adaptive/.
 """
 
 from __future__ import annotations
@@ -88,7 +88,7 @@ def run(name: str) -> dict[str, Any]:
     case = CASES[name]
     task = models[case.model]()
     graph = capture(task.model, task.example_inputs, dynamic=task.dynamic)
-    small = Recipe(*case.steps)(graph, data=task.calibration)
+    small = Recipe(*case.steps)(graph, data=[*task.calibration, *task.validation])
     calls = _calls(task.evaluation, case.batch)
     programs = {
         (engine, kind): build(which, Cpu(engine=engine), data=task.calibration)
