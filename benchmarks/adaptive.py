@@ -5,8 +5,9 @@
     python -m benchmarks.adaptive --show                 # the table, and nothing is run
 
 Networks are trained ones (`planish models`); exits learn from their calibration and validation data, and all are judged
-on their evaluation data. OpenVINO and ONNX Runtime run the whole model and the adaptive one, in turn and in one process,
-on rows of that data; what is told is the fastest adaptive program against the fastest whole one. Each case leaves one file under benchmarks/results/adaptive/.
+on their evaluation data. OpenVINO and ONNX Runtime run the whole model and the adaptive one, in turn and in one
+process, on rows of that data; what is told is the fastest adaptive program against the fastest whole one. Each case
+leaves one file under benchmarks/results/adaptive/.
 """
 
 from __future__ import annotations
