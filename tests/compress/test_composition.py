@@ -78,7 +78,7 @@ REFUSED = {
     **refused(f"{CODED} w8a8", "w8 mxfp4 cluster", "quantized already"),
     **refused(f"{CODED} w8a8", "allocate", "quantized already"),
     ("w8a8", "w8a8"): "quantized already",
-    **refused(COMPRESSED, "smooth", "not yet quantized"),
+    **refused(f"{CODED} w8a8 lora dora", "smooth", "not yet quantized"),
     **refused(COMPRESSED, "rotate", "whose input can be rotated"),
     **refused(COMPRESSED, "factorize", "with a plain weight"),
     **refused("prune sparsegpt factorize", "prune", "as sparse as 50% already"),
