@@ -57,6 +57,24 @@ def test_what_scaling_would_change_is_not_smoothed(graph):
         Smooth().plan(Quantize("int8", where="linear")(graph))
 
 
+@pytest.mark.parametrize("kind", ["square", "gate"])
+def test_a_product_that_is_no_mask_is_not_smoothed(kind):
+    """The square of a scaled weight is scaled twice; a gate that depends on the input is nothing stored."""
+
+    class Product(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.plain = nn.Parameter(torch.randn(8, 8)), nn.Linear(8, 8)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            factor = self.weight if kind == "square" else x.mean()
+            return self.plain(torch.relu(nn.functional.linear(x, self.weight * factor)))
+
+    graph = capture(Product(), (torch.randn(3, 8),))
+    assert [step.path for step in Smooth(0.5).plan(graph)] == ["plain"]
+    assert error(graph, Smooth(0.5)(graph, items(graph))) < 2e-6
+
+
 def test_a_shape_that_mixes_channels_is_not_folded_through():
     class Mixed(nn.Module):
         def __init__(self) -> None:

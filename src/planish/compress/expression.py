@@ -31,12 +31,16 @@ def solvable(node: fx.Node) -> bool:
 
 
 def scaled_by(weight: Node | None) -> Node | None:
-    """The tensor that scales a weight as it is scaled itself, channel by channel: the weight, or what masks multiply;
-    None where a step is in between that scaling would change, or where something else reads the tensor."""
+    """The tensor that scales a weight as it is scaled itself, channel by channel: the weight, or what stored masks
+    multiply and nothing else reads; None where another step is in between."""
     shape = None if weight is None else weight.shape
     while weight is not None and weight.kind == "call":
-        inner = weight.graph.node(_inner(weight.fx).name) if weight.op == "mul" and base_name_of(weight.fx) else None
-        weight = inner if inner is not None and inner.users == (weight,) else None
+        if weight.op != "mul" or not base_name_of(weight.fx):
+            return None
+        inner = weight.graph.node(_inner(weight.fx).name)
+        masks = [argument for argument in weight.args[:2] if argument != inner]
+        alone = inner.users == (weight,) and len(masks) == 1 and getattr(masks[0], "kind", "tensor") == "tensor"
+        weight = inner if alone else None
     return weight if weight is not None and weight.kind == "tensor" and weight.shape == shape else None
 
 

@@ -15,6 +15,7 @@ from torch.nn import functional
 
 PENALTIES = (1e-4, 1e-3, 1e-2, 1e-1)
 FOLDS = 5
+"""Parts of the rows, each answered by a classifier of the others."""
 SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 CAUTION = 1.645
 """Standard errors that are added to a loss that was counted: the most a normal one has in 95 % of all cases."""
