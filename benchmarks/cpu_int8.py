@@ -18,25 +18,28 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from benchmarks.dominance import Quality, dominance
+from benchmarks.problems import Feed
 from planish.errors import PlanishError
 from planish.measure import Timings, compare
 from planish.record import environment
+from planish.targets.cpu.engine import has_bfloat16, may_saturate
 
 HERE = Path(__file__).parent
 BASE = "openvino fp32"
 TOO_SLOW = 4.0  # times the baseline: cannot win, is timed apart in a few calls and not judged
 SHAPES = {"minilm": ("128", "stream"), "resnet18": ("",), "mobilenet_v2": ("",), "vit_tiny": ("",)}
 RECIPES = {
-    "minilm": ("w8a8", "w8a8-dynamic", "w8"),
-    "vit_tiny": ("w8a8", "w8a8-dynamic", "w8"),
-    "resnet18": ("w8a8-conv", "w8a8-classifier"),
-    "mobilenet_v2": ("w8a8-conv", "w8a8-classifier"),
+    "minilm": ("w8a8", "w8a8-vnni", "w8a8-dynamic", "w8"),
+    "vit_tiny": ("w8a8", "w8a8-vnni", "w8a8-dynamic", "w8"),
+    "resnet18": ("w8a8-conv", "w8a8-conv-vnni", "w8a8-classifier"),
+    "mobilenet_v2": ("w8a8-conv", "w8a8-conv-vnni", "w8a8-classifier"),
 }
 # An engine may round at other places than the graph. MobileNetV2 with random weights loses 22 % to 8 bits whatever runs
 # it, so two roundings differ by more than the default tolerance; what counts is the SQNR against fp32, judged below.
@@ -48,16 +51,22 @@ class Entry:
     """A program in the race.
 
     Attributes:
-        call: Runs it on one call's arrays.
+        call: Runs it on what `given` makes of one call's arrays.
         nbytes: Of its file; 0 where it has none.
         ours: Whether it is Planish's.
         detail: What else is known of it.
+        given: One call's arrays as the program's users have them; it is not timed.
     """
 
-    call: Callable[..., np.ndarray]
+    call: Callable[[Any], Any]
     nbytes: int = 0
     ours: bool = False
     detail: str = ""
+    given: Callable[[Feed], Any] = lambda feed: feed
+
+    def answer(self, feed: Feed) -> np.ndarray:
+        """What it computes, as an array."""
+        return np.asarray(self.call(self.given(feed)))
 
 
 def main() -> None:
@@ -103,26 +112,35 @@ def run(model: str, shape: str, batch: int, threads: int, quick: bool, seconds: 
 
     for name in [n for n in peers.files(problem) if not quick or n in peers.QUICK]:
 
-        def from_file(name: str = name, groups: int = 0) -> Entry:
+        def from_file(name: str = name, **how: Any) -> Entry:
             file = peers.prepare(name, problem, cache)
-            return Entry(peers.session(file, problem, threads, groups), peers.size(file))
+            return Entry(peers.session(file, problem, threads, **how), peers.size(file))
 
         enter(name, from_file)
-    enter("openvino 8-bit weights, dynamic groups of 32", lambda: from_file("openvino 8-bit weights", 32))
+        if has_bfloat16() and name.startswith(("openvino", "nncf")):
+            enter(f"{name.removesuffix(' fp32')} in bf16", partial(from_file, half=True))
+    groups = partial(from_file, "openvino 8-bit weights", groups=32)
+    enter("openvino 8-bit weights, dynamic groups of 32", groups)
+    if has_bfloat16():
+        enter("openvino 8-bit weights, dynamic groups of 32 in bf16", partial(groups, half=True))
     enter("eager fp32", lambda: Entry(problem.eager))
     if not quick:
         enter("torch.compile fp32", lambda: Entry(peers.compiled(problem)))
         enter("torchao int8 dynamic", lambda: Entry(peers.compiled(problem, int8=True)))
     for name in RECIPES[model]:
-        enter(f"planish {name}", lambda name=name: ours(problem, name, threads, cache))
+        if name.endswith("-vnni") and may_saturate():
+            continue
+        enter(f"planish {name}", partial(ours, problem, name, threads, cache))
+        if has_bfloat16():
+            enter(f"planish {name} in bf16", partial(ours, problem, name, threads, cache, "bfloat16"))
 
-    timed = problem.timed()
-    runs = {name: (lambda call=entry.call: [call(feed) for feed in timed]) for name, entry in entries.items()}
+    given = {name: [entry.given(feed) for feed in problem.timed()] for name, entry in entries.items()}
+    runs = {name: partial(_calls, entry.call, given[name]) for name, entry in entries.items()}
     fast, slow = _split(runs)
     times = compare(fast, seconds=seconds, min_rounds=15, warmup=1)
     feeds = problem.rows("evaluation", problem.judged)
     wanted = problem.reference(feeds)
-    qualities = {name: Quality.of(problem.kind, answers(entries[name].call, feeds), wanted) for name in fast}
+    qualities = {name: Quality.of(problem.kind, answers(entries[name].answer, feeds), wanted) for name in fast}
     rows = [_row(name, entries[name], times, qualities[name]) for name in fast]
     rows += [
         {"name": name, "ours": False, "speed": 1 / ratio, "note": "too slow to race"} for name, ratio in slow.items()
@@ -138,7 +156,12 @@ def run(model: str, shape: str, batch: int, threads: int, quick: bool, seconds: 
     }
 
 
-def ours(problem: Any, name: str, threads: int, cache: Path) -> Entry:
+def _calls(call: Callable[[Any], object], given: list[Any]) -> None:
+    for one in given:
+        call(one)
+
+
+def ours(problem: Any, name: str, threads: int, cache: Path, precision: Any = "float32") -> Entry:
     """Planish with one of its ready recipes, calibrated on the calibration split; the engine that it chooses."""
     import torch
 
@@ -162,13 +185,14 @@ def ours(problem: Any, name: str, threads: int, cache: Path) -> Entry:
         dynamic=problem.shape == "stream",
         timed_on="data" if problem.shape == "stream" else "example",
         tolerance=TOLERANCE.get(problem.model, planish.Cpu.tolerance),
+        precision=precision,
     )
     artifact = planish.build(small, target, data=data)
 
-    def call(feed: Any) -> np.ndarray:
-        return artifact(*(torch.from_numpy(feed[argument]) for argument in problem.arguments)).numpy()
+    def tensors(feed: Feed) -> list[Any]:
+        return [torch.from_numpy(feed[argument]) for argument in problem.arguments]
 
-    return Entry(call, artifact.nbytes, ours=True, detail=artifact.label)
+    return Entry(lambda given: artifact(*given), artifact.nbytes, ours=True, detail=artifact.label, given=tensors)
 
 
 def _split(runs: dict[str, Callable[[], object]]) -> tuple[dict[str, Callable[[], object]], dict[str, float]]:

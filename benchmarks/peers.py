@@ -307,7 +307,7 @@ def size(file: Path) -> int:
     return sum(part.stat().st_size for part in {file, file.with_suffix(".bin")} if part.exists())
 
 
-def session(file: Path, problem: Problem, threads: int, groups: int = 0) -> Call:
+def session(file: Path, problem: Problem, threads: int, groups: int = 0, half: bool = False) -> Call:
     """A peer's file, ready to run.
 
     Args:
@@ -315,6 +315,7 @@ def session(file: Path, problem: Problem, threads: int, groups: int = 0) -> Call
         problem: Says whether sizes can be fixed, which OpenVINO runs faster.
         threads: Cores that it may use.
         groups: OpenVINO only: activations rounded to 8 bits in groups of this size, as they come (0: not at all).
+        half: OpenVINO only: bfloat16 where nothing else is said, as it does itself on processors that have it.
     """
     if file.suffix == ".onnx":
         options = ort.SessionOptions()
@@ -327,7 +328,8 @@ def session(file: Path, problem: Problem, threads: int, groups: int = 0) -> Call
     model = ov.Core().read_model(file)
     if problem.shape != "stream":
         model.reshape({name: list(array.shape) for name, array in problem.timed()[0].items()})
-    settings = {**LATENCY, "INFERENCE_NUM_THREADS": threads, "DYNAMIC_QUANTIZATION_GROUP_SIZE": groups}
+    precision = {"INFERENCE_PRECISION_HINT": "bf16"} if half else {}
+    settings = {**LATENCY, **precision, "INFERENCE_NUM_THREADS": threads, "DYNAMIC_QUANTIZATION_GROUP_SIZE": groups}
     request = ov.Core().compile_model(model, "CPU", settings).create_infer_request()
     return lambda feed: request.infer(dict(feed), share_inputs=True)[0]
 

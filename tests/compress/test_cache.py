@@ -227,7 +227,7 @@ def test_scales_that_only_some_tokens_share_are_refused(models, text):
 def test_what_is_no_format_of_a_cache(models):
     with pytest.raises(UnknownName):
         Quantize(None, cache="in8")
-    with pytest.raises(OptionError, match="keys and values"):
+    with pytest.raises(OptionError, match="one format or two"):
         Quantize(None, cache=("int8", "int8", "int8"))
     with pytest.raises(OptionError, match="nothing to quantize"):
         Quantize(None, cache=(None, None))

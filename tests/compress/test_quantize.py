@@ -6,10 +6,12 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
 from planish.compress import Quantize
 from planish.errors import DataError, OptionError, UnknownName
 from planish.formats import get
+from planish.frontends import capture
 from planish.graph import Graph, ops, path
 from tests.compress.models import attention, convnet, error, items, mlp
 
@@ -132,6 +134,26 @@ def test_attention_operands(graphs):
     assert [operand.op for operand in mixer.args[:3]] == ["cast"] * 3
     with pytest.raises(OptionError, match="no attention"):
         Quantize("int8", attention="int8").plan(graphs["mlp"])
+
+
+def test_queries_and_keys_without_values(graphs):
+    graph = graphs["attention"]
+    passed = Quantize(None, attention=("int8", None))
+    assert [step.action for step in passed.plan(graph)] == ["operands to int8@tensor"]
+    mixer = next(n for n in passed(graph, items(graph)).nodes if n.op == "scaled_dot_product_attention")
+    assert [operand.op == "cast" for operand in mixer.args[:3]] == [True, True, False]
+    with pytest.raises(OptionError, match="one format or two"):
+        Quantize(None, attention=("int8", "int8", "int8"))
+
+
+def test_a_mask_is_no_operand():
+    class Mixed(nn.Module):
+        def forward(self, x, mask):
+            return nn.functional.scaled_dot_product_attention(x, x, x, mask)
+
+    given = (torch.randn(1, 2, 4, 8), torch.randn(1, 1, 4, 4))
+    small = Quantize(None, attention="int8")(capture(Mixed(), given), [(given, {})])
+    assert [node.inputs[0].name for node in small.nodes if node.op == "cast"] == ["x"]
 
 
 def test_attention_operands_are_rounded_as_torch_rounds_them(graphs):

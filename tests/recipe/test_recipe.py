@@ -83,7 +83,9 @@ READY = {
     "w8a8": (0.999, 0.4),
     "w8a8-classifier": (0.999, 0.4),
     "w8a8-conv": (0.999, 0.4),
+    "w8a8-conv-vnni": (0.999, 0.4),
     "w8a8-dynamic": (0.999, 0.4),
+    "w8a8-vnni": (0.999, 0.4),
 }
 
 
@@ -94,7 +96,7 @@ def ready_case(name: str) -> tuple[Graph, list]:
         head = [nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(16, 64)]
         model = nn.Sequential(*body, *(head if "classifier" in name else []))
         inputs = [torch.randn(2, 3, 8, 8) for _ in range(4)]
-    elif "tokens" in name:
+    elif "tokens" in name or name == "w8a8-vnni":
         model = ViT(num_classes=8, image=32, patch=4, dim=32, depth=2, heads=2)
         inputs = [torch.randn(2, 3, 32, 32) for _ in range(4)]
     elif "exit" in name:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,6 +14,7 @@ from planish.compress import Quantize
 from planish.errors import DataError, EngineError, OptionError, UnknownName, UntrustedFile, UserError
 from planish.frontends import capture
 from planish.targets.cpu import Cpu, load
+from planish.targets.cpu import engine as targets
 from tests.support import require
 from tests.targets.contract import Perceptron, graph_of
 
@@ -134,10 +136,36 @@ def test_an_engine_that_is_off_is_refused_with_the_reason(engine):
         build(engine, tolerance=1e-12)
 
 
+def test_bfloat16_is_tried_beside_float32(tmp_path):
+    require("openvino")
+    from planish.targets.cpu.openvino import OpenVino
+
+    if not OpenVino.has_bfloat16:
+        pytest.skip("this processor has no products of bfloat16")
+    graph = graph_of("block")
+    artifact = Cpu("openvino", precision="bfloat16", seconds=0.02).build(graph, original=graph_of("block"))
+    subjects = {row.subject for row in artifact.measurements if row.name == "latency"}
+    assert subjects == {"openvino fp32", "openvino bf16", "openvino fp32 unchanged", "eager fp32"}
+    half = Cpu("openvino", seconds=0.02).build(graph)
+    compiled = OpenVino().compile(graph, replace(half.options, bfloat16=True))
+    ran = compiled.executed_precisions(half.signature.flatten(*graph.example))
+    assert ran.get("bf16", 0) > 0
+    half = replace(half, compiled=compiled, options=replace(half.options, bfloat16=True), precision="bf16")
+    half.save(tmp_path)
+    torch.testing.assert_close(load(tmp_path)(*graph.example[0]), half(*graph.example[0]))
+
+
+def test_bfloat16_is_refused_where_there_is_none(engine, monkeypatch):
+    monkeypatch.setattr(type(targets.ENGINES[engine]()), "has_bfloat16", False)
+    with pytest.raises(EngineError, match=f"no product of bfloat16 here in {engine}"):
+        build(engine, precision="bfloat16")
+
+
 @pytest.mark.parametrize(
     ("options", "error"),
     [
         ({"engine": "openvine"}, UnknownName),
+        ({"precision": "bf17"}, OptionError),
         ({"threads": 0}, OptionError),
         ({"batch": 0}, OptionError),
         ({"tolerance": 0.0}, OptionError),

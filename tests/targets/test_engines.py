@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,6 +12,8 @@ from tests.support import require
 from tests.targets.contract import QUANTIZED, EngineContract, graph_of
 
 require("onnx")
+import onnx  # noqa: E402  # an extra
+from onnx import numpy_helper  # noqa: E402
 
 
 class TestOpenVino(EngineContract):
@@ -35,7 +38,7 @@ class TestOnnxRuntime(EngineContract):
 @pytest.mark.filterwarnings("ignore")
 class TestInductor(EngineContract):
     name = "inductor"
-    takes = ("weights", "groups", "static")
+    takes = ("weights", "groups", "static", "scores")
 
 
 @pytest.mark.long
@@ -52,7 +55,7 @@ def test_inductor_multiplies_in_integers():
 class Wrong:
     """An engine that is a little off."""
 
-    has_exact = False
+    has_exact = has_bfloat16 = False
     files = ()
 
     def unsupported(self, graph):
@@ -83,6 +86,22 @@ def test_integer_kernels_run():
     small = QUANTIZED["static"](graph, [(graph.example[0], {})])
     ran = OnnxRuntime().compile(small, Options()).executed_precisions(Signature.of(small).flatten(graph.example[0], {}))
     assert ran.get("int8", 0) > 0
+
+
+def test_queries_meet_keys_in_integers():
+    require("openvino")
+    from planish.targets.cpu.openvino import OpenVino
+
+    graph = graph_of("block")
+    small = QUANTIZED["scores"](graph, [(graph.example[0], {})])
+    model = onnx.load_from_string(OpenVino().compile(small, Options()).files["model.onnx"])
+    made = {output: node for node in model.graph.node for output in node.output}
+    values = {tensor.name: numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    (scores,) = (node for node in model.graph.node if node.op_type == "Einsum")
+    for operand in scores.input:  # nothing in between, and signed: kernels for this product want both
+        rounded = made[operand]
+        assert rounded.op_type == "DequantizeLinear"
+        assert values[rounded.input[2]].dtype == np.int8
 
 
 @pytest.mark.parametrize(("recipe", "stored"), [("weights", "int8"), ("groups", "int4")])

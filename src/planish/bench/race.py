@@ -21,13 +21,13 @@ EAGER = "eager fp32"
 
 def compiled_again(graph: Graph, row: Measurement, like: CpuArtifact) -> CpuArtifact | None:
     """What a `latency` row was measured of, compiled again; None where its engine takes the graph no more."""
-    engine, exact = str(row.details["engine"]), row.subject.endswith(" exact")
-    options = replace(like.options, exact=exact)
+    engine, precision = str(row.details["engine"]), str(row.details["precision"])
+    options = replace(like.options, exact=row.subject.endswith(" exact"), bfloat16=precision.endswith("bf16"))
     try:
         compiled = ENGINES[engine]().compile(graph, options)
     except EngineError:
         return None
-    return CpuArtifact(engine, compiled, Signature.of(graph), options, str(row.details["precision"]))
+    return CpuArtifact(engine, compiled, Signature.of(graph), options, precision)
 
 
 def race(

@@ -80,7 +80,7 @@ def caches(graph: Graph) -> list[Cache]:
     return list(found.values())
 
 
-def formats_of(given: Format | str | tuple[Format | str | None, Format | str | None] | None) -> Formats:
+def formats_of(given: Format | str | tuple[Format | str | None, Format | str | None] | None, option: str) -> Formats:
     """The formats of keys and values, given as one for both or as a pair.
 
     Raises:
@@ -88,7 +88,7 @@ def formats_of(given: Format | str | tuple[Format | str | None, Format | str | N
     """
     pair = given if isinstance(given, tuple) else (given, given)
     if len(pair) != 2:
-        raise OptionError(f"a cache holds keys and values, not {len(pair)} things", "cache", "cache=('int8', 'int4')")
+        raise OptionError(f"{option} is one format or two, not {len(pair)}", option, f"{option}=('int8', 'int4')")
     keys, values = (None if format is None else get(format) for format in pair)
     return keys, values
 

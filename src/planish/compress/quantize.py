@@ -62,7 +62,8 @@ class Quantize(Pass):
         activations: Format of what meets the weights of linear and convolution layers; None leaves it. A static one
             needs calibration data.
         where: The layers.
-        attention: Format of queries, keys and values, and of what other products multiply; None leaves them.
+        attention: Format of queries, keys and values, and of what other products multiply; None leaves them. A pair is
+            for queries and keys, which make the scores, and for values; other products take its first.
         cache: Format of the key-value cache of a causal language model, or a pair for keys and for values; None leaves
             it. New keys and values are cast once, before they are appended. Without a block there is one scale for each
             token of each head; what is shared by all tokens (`int8@tensor`) needs calibration data.
@@ -87,7 +88,7 @@ class Quantize(Pass):
     weights: Format | str | None = int8
     activations: Format | str | None = None
     where: Selector | str = WEIGHTED
-    attention: Format | str | None = None
+    attention: Format | str | tuple[Format | str | None, Format | str | None] | None = None
     cache: Format | str | tuple[Format | str | None, Format | str | None] | None = None
     ranges: Ranges = "minmax"
     percentile: float = 99.99
@@ -98,13 +99,14 @@ class Quantize(Pass):
     metric: str = "mean_cosine"
 
     def __post_init__(self) -> None:
-        for name in ("weights", "activations", "attention"):
+        for name in ("weights", "activations"):
             format = getattr(self, name)
             object.__setattr__(self, name, None if format is None else get(format))
-        keys, values = formats_of(self.cache)
-        object.__setattr__(self, "cache", keys if keys == values else (keys, values))
+        for name in ("attention", "cache"):
+            first, second = formats_of(getattr(self, name), name)
+            object.__setattr__(self, name, first if first == second else (first, second))
         object.__setattr__(self, "where", parse_selector(self.where))
-        if all(format is None for format in (self.weights, self.activations, self.attention, keys, values)):
+        if all(format is None for format in (self.weights, self.activations, self.attention, self.cache)):
             raise OptionError("nothing to quantize: no format is given", "weights, activations", "weights='int8'")
         if self.ranges not in RANGES:
             raise OptionError(f"unknown ranges {self.ranges!r}", "ranges", f"one of {', '.join(RANGES)}")
@@ -155,8 +157,7 @@ class Quantize(Pass):
         for site in self._sites(layers):
             found.append(relax.activation(site.source, self._activation_format(), (*site.layers, *skips(site))))
         for node in self._products(graph):
-            operands = (operand for operand in _operands(node) if not _is_cast(operand))
-            found += [relax.activation(operand, self._product_format(), (node,)) for operand in operands]
+            found += [relax.activation(operand, format, (node,)) for operand, format in self._multiplied(node).items()]
         return found
 
     def _layers(self, graph: Graph) -> list[Node]:
@@ -195,8 +196,9 @@ class Quantize(Pass):
             first, *others = site.layers
             shared = f", shared by {len(others) + 1} layers" if others else ""
             steps.append(Step(site.path, first.name, f"input to {self._activation_format()}{shared}"))
-        products = self._products(graph)
-        steps += [Step(node.path, node.name, f"operands to {self._product_format()}") for node in products]
+        for node in self._products(graph):
+            formats = dict.fromkeys(map(str, self._multiplied(node).values()))
+            steps.append(Step(node.path, node.name, f"operands to {' and '.join(formats)}"))
         for cache, format in self._caches(graph):
             sizes = f"{cache.token_bytes():g} to {cache.token_bytes(format):g} bytes a token"
             steps.append(Step(cache.path, cache.whole.name, f"{cache.role} in the cache to {format}, {sizes}"))
@@ -209,9 +211,19 @@ class Quantize(Pass):
         assert self.activations is not None
         return placed_on_activation(get(self.activations))
 
-    def _product_format(self) -> Format:
-        assert self.attention is not None
-        return placed_on_activation(get(self.attention))
+    def _multiplied(self, node: Node) -> dict[Node, Format]:
+        """The activations that a product multiplies and that are to be cast: no mask, and no tensor of the model. What
+        is several of them takes the format of its first place."""
+        scores, values = formats_of(self.attention, "attention")
+        wanted: dict[Node, Format | None] = dict.fromkeys(node.inputs, scores)
+        if node.op == "scaled_dot_product_attention":
+            wanted = dict.fromkeys(map(node.argument, ("query", "key")), scores)
+            wanted.setdefault(node.argument("value"), values)
+        return {
+            operand: placed_on_activation(format)
+            for operand, format in wanted.items()
+            if format is not None and operand.kind != "tensor" and operand.op != "cast"
+        }
 
     def _sites(self, layers: list[Node]) -> list[Site]:
         found = sites(layers) if self.activations is not None else []
@@ -221,7 +233,7 @@ class Quantize(Pass):
         if self.attention is None:
             return []
         nodes = (ops.attention | ops.matmul).within(graph.nodes)
-        found = [node for node in nodes if any(not _is_cast(operand) for operand in _operands(node))]
+        found = [node for node in nodes if self._multiplied(node)]
         if not found:
             raise OptionError(
                 "the graph has no attention and no product of two activations", "attention", "attention=None"
@@ -229,7 +241,7 @@ class Quantize(Pass):
         return found
 
     def _caches(self, graph: Graph) -> list[tuple[Cache, Format]]:
-        return [] if self.cache is None else to_cast(graph, formats_of(self.cache))
+        return [] if self.cache is None else to_cast(graph, formats_of(self.cache, "cache"))
 
     def _structure(self, graph: Graph, layers: list[Node]) -> tuple[Graph, set[str]]:
         """The graph with casts, and the names of those whose range is still to be found."""
@@ -241,10 +253,9 @@ class Quantize(Pass):
             readers = (*site.layers, *skips(site))
             static += self._cast_input(edit, site.source, readers, f"{site.path}.input", self._activation_format())
         for node in self._products(graph):
-            for operand in _operands(node):
-                if not _is_cast(operand):
-                    stem = f"{node.path or node.name}.{operand.name}"
-                    static += self._cast_input(edit, operand, (node,), stem, self._product_format())
+            for operand, format in self._multiplied(node).items():
+                stem = f"{node.path or node.name}.{operand.name}"
+                static += self._cast_input(edit, operand, (node,), stem, format)
         for cache, format in self._caches(graph):
             static += self._cast_input(edit, cache.new, (cache.whole,), f"{cache.path}.{cache.role}", format)
         return edit.done(), set(static)
@@ -349,12 +360,6 @@ class Quantize(Pass):
 
 def _is_cast(node: Node | None) -> bool:
     return node is not None and node.op == "cast"
-
-
-def _operands(node: Node) -> list[Node]:
-    """The activations that a product multiplies: not a mask, and no tensor of the model."""
-    count = 3 if node.op == "scaled_dot_product_attention" else len(node.inputs)
-    return [operand for operand in node.inputs[:count] if operand.kind != "tensor"]
 
 
 def _endings(format: Format) -> list[str]:

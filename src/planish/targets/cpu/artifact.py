@@ -36,7 +36,7 @@ class CpuArtifact:
         compiled: The compiled model; of a graph with exits a `Cascade` of its stages.
         signature: How it is called.
         options: Threads and fixed sizes.
-        precision: What its weights and activations are ("int8", "f32").
+        precision: What its weights and activations are ("int8", "fp32", "int8+bf16").
         examples: Inputs of the calls that are timed, `(args, kwargs)` each: one, or several where a row's time depends
             on where it leaves; none for a loaded artifact.
         measurements: What was measured while it was chosen.

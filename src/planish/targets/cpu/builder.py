@@ -46,10 +46,13 @@ class Dialect:
     Attributes:
         rounds: Which formats of activations the engine rounds to by itself, so that no step is written for them.
         fused_attention: Whether it has `com.microsoft.MultiHeadAttention`, which keeps the scores in cache.
+        signed_products: Whether its integer kernels for products of two activations, as of queries and keys, want
+            signed codes; those for weights want unsigned activations.
     """
 
     rounds: Callable[[Format], bool] = lambda _: False
     fused_attention: bool = False
+    signed_products: bool = False
 
 
 PLAIN = Dialect()

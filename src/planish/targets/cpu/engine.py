@@ -23,11 +23,13 @@ class Options:
         fixed: Sizes that will not vary, by name.
         exact: Sum products of integers without saturation. Without VNNI, x86 adds two products of 8-bit numbers in 16
             bits: fast, and exact unless both are large. The exact way is slower.
+        bfloat16: Compute in bfloat16 what no cast rounds.
     """
 
     threads: int = 1
     fixed: Mapping[str, int] = field(default_factory=dict)
     exact: bool = False
+    bfloat16: bool = False
 
 
 class Compiled(Protocol):
@@ -49,6 +51,8 @@ class Engine(Protocol):
 
     has_exact: bool
     """Whether `Options.exact` makes a difference on this machine."""
+    has_bfloat16: bool
+    """Whether it multiplies in bfloat16 on this machine."""
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """What of the graph the engine cannot take."""
@@ -77,6 +81,11 @@ def may_saturate() -> bool:
     """Whether this processor's 8-bit products can saturate: x86 without VNNI."""
     features = cpu_features()
     return "avx2" in features and not {"avx_vnni", "avx512_vnni", "amx_int8"} & set(features)
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor has products of bfloat16."""
+    return bool({"avx512_bf16", "amx_bf16"} & set(cpu_features()))
 
 
 def shares(times: Mapping[str, float]) -> dict[str, float]:

@@ -33,7 +33,7 @@ _KERNELS = frozenset(f"onednn::{op}_pointwise" for op in ("qlinear", "qconv", "q
 class Inductor:
     """The engine."""
 
-    has_exact = False
+    has_exact = has_bfloat16 = False
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """Casts that it would run as calls into Python, one element type at a time."""

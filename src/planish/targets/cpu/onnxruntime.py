@@ -36,6 +36,7 @@ class OnnxRuntime:
     """The engine."""
 
     has_exact = may_saturate()
+    has_bfloat16 = False
 
     def unsupported(self, graph: Graph) -> list[Unsupported]:
         """Operations without an ONNX form, and formats of activations without a kernel."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -80,9 +81,11 @@ class Signature:
         Raises:
             DataError: The call has another structure, type or rank than the model was captured with.
         """
-        spec = load_spec(self.in_spec, "the artifact")
+        plain = self._takes_tensors and not kwargs and len(args) == len(self.inputs)
+        if plain and all(isinstance(arg, torch.Tensor) for arg in args):  # looking into structures takes time
+            return [self._checked(place, tensor) for place, tensor in enumerate(args)]
         leaves, given = pytree.tree_flatten((tuple(args), dict(kwargs)))
-        if given != spec:
+        if given != load_spec(self.in_spec, "the artifact"):
             named = dict(zip(self.inputs, args, strict=False)) | dict(kwargs)
             if len(args) + len(kwargs) != len(self.inputs) or named.keys() != set(self.inputs):
                 raise DataError(
@@ -91,24 +94,37 @@ class Signature:
                     "call it as in example_inputs",
                 )
             leaves = [named[name] for name in self.inputs]
-        tensors = []
-        for name, leaf, kept, size, kind in zip(
-            self.inputs, leaves, self.is_tensor, self.sizes, self.types, strict=True
-        ):
-            if not kept:
-                continue
-            tensor = torch.as_tensor(leaf)
-            if tensor.dim() != len(size) or tensor.dtype != getattr(torch, kind) or not _fits(tensor.shape, size):
-                raise DataError(
-                    f"{name} is {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}",
-                    name,
-                    f"give it {kind} of shape ({', '.join(map(str, size))})",
-                )
-            tensors.append(tensor)
-        return tensors
+        return [
+            self._checked(place, torch.as_tensor(leaf))
+            for place, (leaf, kept) in enumerate(zip(leaves, self.is_tensor, strict=True))
+            if kept
+        ]
+
+    @cached_property
+    def _takes_tensors(self) -> bool:
+        """Whether a call is nothing but tensors, by position."""
+        flat = pytree.tree_structure((tuple(range(len(self.inputs))), {}))
+        return all(self.is_tensor) and load_spec(self.in_spec, "the artifact") == flat
+
+    @cached_property
+    def _returns_a_tensor(self) -> bool:
+        return self.results == (0,) and load_spec(self.out_spec, "the artifact").is_leaf()
+
+    def _checked(self, place: int, tensor: torch.Tensor) -> torch.Tensor:
+        size, kind = self.sizes[place], self.types[place]
+        if tensor.dim() != len(size) or tensor.dtype != getattr(torch, kind) or not _fits(tensor.shape, size):
+            name = self.inputs[place]
+            raise DataError(
+                f"{name} is {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}",
+                name,
+                f"give it {kind} of shape ({', '.join(map(str, size))})",
+            )
+        return tensor
 
     def unflatten(self, tensors: Sequence[torch.Tensor]) -> Any:
         """The model's own result structure."""
+        if self._returns_a_tensor:
+            return tensors[0]
         leaves = [item[0] if isinstance(item, list) else tensors[item] for item in self.results]
         return pytree.tree_unflatten(leaves, load_spec(self.out_spec, "the artifact"))
 

@@ -30,6 +30,7 @@ _TIMED = 32  # rows of data that are timed, where it is on data
 _READ = 512  # items of data that these are taken from
 
 TimedOn = Literal["example", "data"]
+Precision = Literal["float32", "bfloat16"]
 
 
 def _silent(_done: int, _total: int, _what: str) -> None:
@@ -49,6 +50,9 @@ class Cpu(Fillable):
             engines use to run faster.
         tolerance: Largest accepted `|engine - graph| / |graph|`. Integer kernels round at other places than the graph
             does, so a difference of about one code is no error.
+        precision: What no cast rounds is computed in. "bfloat16" lets engines multiply in it that can, as OpenVINO can
+            on processors with AVX512_BF16 or AMX: they are compiled both ways, and the faster within tolerance is
+            kept. The original that the artifact is compared with stays in float32.
         seconds: About how long to time.
         timed_on: "example" times the example call; "data" some rows of the data, each at its own length: texts as
             they come may be another engine's strength. A graph with exits is always timed on data.
@@ -61,6 +65,7 @@ class Cpu(Fillable):
     batch: int | None = None
     dynamic: bool = True
     tolerance: float = 0.05
+    precision: Precision = "float32"
     seconds: float = 4.0
     timed_on: TimedOn = "example"
 
@@ -73,6 +78,8 @@ class Cpu(Fillable):
             raise OptionError(f"a batch has 1 row or more, not {self.batch}", "batch", "batch=1")
         if not self.tolerance > 0:
             raise OptionError(f"a tolerance is above 0, not {self.tolerance}", "tolerance", "tolerance=0.05")
+        if self.precision not in get_args(Precision):
+            raise OptionError(f"nothing is computed in {self.precision!r}", "precision", "'float32' or 'bfloat16'")
         if self.timed_on not in get_args(TimedOn):
             raise OptionError(f"nothing is timed on {self.timed_on!r}", "timed_on", "'example' or 'data'")
         if self.timed_on == "data" and not self.dynamic:
@@ -123,11 +130,16 @@ class Cpu(Fillable):
         Raises:
             OptionError: The graph has exits and cannot be cut at them; names the module.
             DataError: It is to be timed on data, and there are none.
-            EngineError: No engine takes the graph, or none computes what it says; lists each with its reason.
+            EngineError: No engine takes the graph, or none computes what it says; lists each with its reason. Or none
+                computes in bfloat16 on this processor, and it is to.
         """
         if self.timed_on == "data" and data is None:
             raise DataError("there are no data to time the engines on", "timed_on", "build(..., data=...)")
         tell, engines = progress or _silent, self._engines()
+        halves = [name for name, engine in engines.items() if self.precision == "bfloat16" and engine.has_bfloat16]
+        if self.precision == "bfloat16" and not halves:
+            hint = "precision='float32'; OpenVINO computes in bfloat16 on processors with AVX512_BF16 or AMX"
+            raise EngineError(f"no product of bfloat16 here in {' or '.join(engines)}", "precision", hint)
         steps = len(engines) * (2 if original else 1) + 2
         done = itertools.count()
         options = Options(self.threads, self._fixed(graph))
@@ -141,6 +153,8 @@ class Cpu(Fillable):
             found.update(self._try(name, engine, graph, cut, options, checks, rows))
             if engine.has_exact and _has_integers(graph):
                 found.update(self._try(name, engine, graph, cut, replace(options, exact=True), checks, rows))
+            if name in halves:
+                found.update(self._try(name, engine, graph, cut, replace(options, bfloat16=True), checks, rows))
         if not found:
             reasons = "; ".join(f"{row.details['engine']}: {row.details['reason']}" for row in rows)
             raise EngineError(f"no engine can run this graph: {reasons}", "the CPU target", "target.unsupported(graph)")
@@ -216,7 +230,7 @@ class Cpu(Fillable):
         rows: list[Measurement],
     ) -> dict[str, CpuArtifact]:
         """A checked artifact of one engine, or a row that says why there is none."""
-        precision = _precision(graph)
+        precision = _precision(graph, options)
 
         def refuse(reason: str) -> dict[str, CpuArtifact]:
             details = {"engine": name, "reason": reason}
@@ -330,11 +344,15 @@ def _has_integers(graph: Graph) -> bool:
     )
 
 
-def _precision(graph: Graph) -> str:
-    """The formats of the casts, by how many there are: "int8", "int4", "fp32"."""
+def _precision(graph: Graph, options: Options) -> str:
+    """The most frequent format of casts, "int8" or "int4", and what the rest is computed in, where that is not float32:
+    "int8+bf16"; "fp32" or "bf16" where there is no cast."""
     names = [str(node.format).partition("@")[0].partition("~")[0] for node in graph.nodes if node.op == "cast"]
     kinds = {name.lstrip("u") for name in names if name}
-    return min(kinds, key=lambda kind: (-names.count(kind) - names.count(f"u{kind}"), kind)) if kinds else "fp32"
+    if not kinds:
+        return "bf16" if options.bfloat16 else "fp32"
+    most = min(kinds, key=lambda kind: (-names.count(kind) - names.count(f"u{kind}"), kind))
+    return f"{most}+bf16" if options.bfloat16 else most
 
 
 def _as_chosen(row: Measurement, artifact: CpuArtifact) -> Measurement:

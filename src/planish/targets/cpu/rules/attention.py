@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from onnx import numpy_helper
 from torch import fx
 
 from planish.graph.ops import base_name
@@ -30,12 +31,22 @@ def attention(b: Builder, node: Call) -> str:
     heads = b.shape_of(query)[1] if rank == 4 else None
     if b.dialect.fused_attention and heads and dtype == torch.float32:
         return _fused(b, node, k, v, heads, float(scale))
-    order = [*range(rank - 2), rank - 1, rank - 2]
-    scaled = b.emit("Mul", b.value(query), b.value(scale, dtype))
-    scores = b.emit("MatMul", scaled, b.emit("Transpose", k, perm=order))
+    scaled = _scaled(b, b.value(query), float(scale), dtype)
+    # a product with a transposed factor: OpenVINO reads keys as they are, and would not fuse a Transpose of theirs
+    scores = b.emit("Einsum", scaled, k, equation="...qd,...kd->...qk")
     if bias := _bias(b, node):
         scores = b.emit("Add", scores, bias)
     return b.emit("MatMul", b.emit("Softmax", scores, axis=-1), v)
+
+
+def _scaled(b: Builder, query: str, scale: float, dtype: torch.dtype) -> str:
+    """Queries times the scale; those that come from codes have it in the step that makes them numbers again."""
+    made = b.maker(query)
+    if made is None or made.op_type != "DequantizeLinear":
+        return b.emit("Mul", query, b.value(scale, dtype))
+    codes, step, *zero = made.input
+    wider = numpy_helper.to_array(b.constants[step]) * np.float32(scale)
+    return b.emit("DequantizeLinear", codes, b.constant(wider), *zero)
 
 
 def _fused(b: Builder, node: Call, k: str, v: str, heads: int, scale: float) -> str:

@@ -1,7 +1,8 @@
 """Casts: QuantizeLinear and DequantizeLinear, in the shapes that integer kernels recognize.
 
 Weights are stored as exactly the codes of `Format.encode`. Activations of 8 bits are unsigned in the file, shifted by
-128 where the form is signed: kernels multiply unsigned by signed, and the numbers are the same.
+128 where the form is signed: kernels multiply unsigned by signed, and the numbers are the same. What is multiplied with
+another activation, as queries are with keys, stays signed where its form is and the engine wants it so.
 A scale that is computed for each token is divided out in front of a linear layer and multiplied back behind it, so that
 the product itself is the static pattern that every engine has an integer kernel for.
 """
@@ -21,12 +22,14 @@ from torch import fx
 from planish.formats import Format
 from planish.formats.block import TOKEN
 from planish.formats.integer import Int
+from planish.graph import FAMILIES
 from planish.graph.branches import source
 from planish.graph.ops import base_name
 from planish.targets.cpu.builder import Builder, to_numpy
 from planish.targets.cpu.rules.arguments import Call, arguments
 
 Rule = Callable[[Builder, Call], Any]
+_PRODUCTS = FAMILIES["attention"] | FAMILIES["matmul"]
 
 
 def is_cast(node: Any) -> bool:
@@ -227,13 +230,14 @@ def cast(b: Builder, node: Call) -> str:
     parameters = [b.known(parameter) for parameter in arguments(node)["parameters"]]
     pool = b.maker(x) if len(node.args[0].users) == 1 else None
     if pool is None or pool.op_type != "MaxPool":
-        return _static(b, x, form, parameters)
+        signed = b.dialect.signed_products and any(base_name(user.target) in _PRODUCTS for user in node.users)
+        return _static(b, x, form, parameters, signed)
     # rounding and maximum commute: rounded first, the pool runs in integers and reads a quarter of the bytes
     options = {attribute.name: helper.get_attribute_value(attribute) for attribute in pool.attribute}
     return b.emit("MaxPool", _static(b, pool.input[0], form, parameters), **options)
 
 
-def _static(b: Builder, x: str, form: Format, parameters: list[torch.Tensor | None]) -> str:
+def _static(b: Builder, x: str, form: Format, parameters: list[torch.Tensor | None], signed: bool = False) -> str:
     element = form.element
     assert isinstance(element, Int)
     if any(parameter is None for parameter in parameters):
@@ -243,16 +247,18 @@ def _static(b: Builder, x: str, form: Format, parameters: list[torch.Tensor | No
     if scale.size != 1:
         raise LookupError(f"the scales of {form} are neither per tensor nor per token")
     zero = int(parameters[1].item()) if form.is_affine else 0  # type: ignore[union-attr]
-    return _round(b, x, float(scale.reshape(())), zero, element)
+    return _round(b, x, float(scale.reshape(())), zero, element, signed)
 
 
-def _round(b: Builder, x: str, scale: float, zero: int, element: Int) -> str:
-    """Quantize and dequantize in unsigned 8 bits; a narrower element is clipped first."""
-    shift = 128 if element.signed else 0
-    if (element.lowest, element.highest) != (-shift, 255 - shift):
+def _round(b: Builder, x: str, scale: float, zero: int, element: Int, signed: bool = False) -> str:
+    """Quantize and dequantize in 8 bits, unsigned unless the element and its reader want signs; a narrower element is
+    clipped first."""
+    lowest = -128 if element.signed else 0
+    if (element.lowest, element.highest) != (lowest, lowest + 255):
         bounds = ((limit - zero) * np.float32(scale) for limit in (element.lowest, element.highest))
         x = b.emit("Clip", x, *(b.constant(bound, np.float32) for bound in bounds))
-    s, z = b.constant(scale, np.float32), b.constant(zero + shift, np.uint8)
+    point = np.int8(zero) if signed and element.signed else np.uint8(zero - lowest)
+    s, z = b.constant(scale, np.float32), b.constant(point)
     return b.emit("DequantizeLinear", b.emit("QuantizeLinear", x, s, z), s, z)
 
 
