@@ -123,16 +123,19 @@ def run(model: str, shape: str, batch: int, threads: int, quick: bool, seconds: 
     enter("openvino 8-bit weights, dynamic groups of 32", groups)
     if has_bfloat16():
         enter("openvino 8-bit weights, dynamic groups of 32 in bf16", partial(groups, half=True))
-    enter("eager fp32", lambda: Entry(problem.eager))
+    eager = partial(peers.without_gradients, problem.module)
+    enter("eager fp32", lambda: Entry(eager, given=problem.tensors))
     if not quick:
-        enter("torch.compile fp32", lambda: Entry(peers.compiled(problem)))
-        enter("torchao int8 dynamic", lambda: Entry(peers.compiled(problem, int8=True)))
+        enter("torch.compile fp32", lambda: Entry(peers.compiled(problem), given=problem.tensors))
+        enter("torchao int8 dynamic", lambda: Entry(peers.compiled(problem, int8=True), given=problem.tensors))
     for name in RECIPES[model]:
         if name.endswith("-vnni") and may_saturate():
             continue
         enter(f"planish {name}", partial(ours, problem, name, threads, cache))
         if has_bfloat16():
             enter(f"planish {name} in bf16", partial(ours, problem, name, threads, cache, "bfloat16"))
+    if has_bfloat16():
+        enter("planish in bf16", partial(ours, problem, "", threads, cache, "bfloat16"))
 
     given = {name: [entry.given(feed) for feed in problem.timed()] for name, entry in entries.items()}
     runs = {name: partial(_calls, entry.call, given[name]) for name, entry in entries.items()}
@@ -162,18 +165,17 @@ def _calls(call: Callable[[Any], object], given: list[Any]) -> None:
 
 
 def ours(problem: Any, name: str, threads: int, cache: Path, precision: Any = "float32") -> Entry:
-    """Planish with one of its ready recipes, calibrated on the calibration split; the engine that it chooses."""
+    """Planish with one of its ready recipes or with none, calibrated on the calibration split; the engine that it
+    chooses."""
     import torch
 
     import planish
     from planish.graph.store import VERSION
-    from planish.recipe import ready
 
-    file = ready()[name]
-    task, recipe = problem.task, planish.Recipe.load(file)
+    task, recipe = problem.task, planish.Recipe.ready(name) if name else planish.Recipe(None)
     # unpadded, as the peers get it
     data = [(tuple(map(torch.from_numpy, feed.values())), {}) for feed in problem.calibration()]
-    kept = cache / f"planish-{name}-{hashlib.sha256(file.read_bytes()).hexdigest()[:8]}-v{VERSION}.planish"
+    kept = cache / f"planish-{name}-{hashlib.sha256(recipe.to_toml().encode()).hexdigest()[:8]}-v{VERSION}.planish"
     graph = planish.capture(task.model, task.example_inputs, dynamic=task.dynamic)
     if not kept.exists():
         kept.parent.mkdir(parents=True, exist_ok=True)
@@ -189,10 +191,7 @@ def ours(problem: Any, name: str, threads: int, cache: Path, precision: Any = "f
     )
     artifact = planish.build(small, target, data=data)
 
-    def tensors(feed: Feed) -> list[Any]:
-        return [torch.from_numpy(feed[argument]) for argument in problem.arguments]
-
-    return Entry(lambda given: artifact(*given), artifact.nbytes, ours=True, detail=artifact.label, given=tensors)
+    return Entry(lambda given: artifact(*given), artifact.nbytes, True, artifact.label, problem.tensors)
 
 
 def _split(runs: dict[str, Callable[[], object]]) -> tuple[dict[str, Callable[[], object]], dict[str, float]]:

@@ -334,8 +334,8 @@ def session(file: Path, problem: Problem, threads: int, groups: int = 0, half: b
     return lambda feed: request.infer(dict(feed), share_inputs=True)[0]
 
 
-def compiled(problem: Problem, int8: bool = False) -> Call:
-    """`torch.compile`, in fp32 or with torchao's dynamic int8."""
+def compiled(problem: Problem, int8: bool = False) -> Callable[[list[Tensor]], Tensor]:
+    """`torch.compile`, in fp32 or with torchao's dynamic int8; called with tensors."""
     module = problem.module
     if int8:
         import copy
@@ -345,9 +345,10 @@ def compiled(problem: Problem, int8: bool = False) -> Call:
         module = copy.deepcopy(module)
         quantize_(module, Int8DynamicActivationInt8WeightConfig())
     fast = torch.compile(module, dynamic=True if problem.shape == "stream" else None)
+    return lambda inputs: without_gradients(fast, inputs)
 
-    def call(feed: Feed) -> np.ndarray:
-        with torch.no_grad():
-            return fast(*(torch.from_numpy(feed[name]) for name in problem.arguments)).numpy()
 
-    return call
+def without_gradients(module: Callable[..., Tensor], inputs: list[Tensor]) -> Tensor:
+    """The module's answer."""
+    with torch.no_grad():
+        return module(*inputs)

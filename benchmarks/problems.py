@@ -114,10 +114,14 @@ class Problem:
         """What the fp32 network answers."""
         return answers(self.eager, feeds)
 
+    def tensors(self, feed: Feed) -> list[Tensor]:
+        """The inputs of a PyTorch module."""
+        return [torch.from_numpy(feed[name]) for name in self.arguments]
+
     def eager(self, feed: Feed) -> np.ndarray:
         """The fp32 network, run by PyTorch as it is."""
         with torch.no_grad():
-            return self.module(*(torch.from_numpy(feed[name]) for name in self.arguments)).numpy()
+            return self.module(*self.tensors(feed)).numpy()
 
     def _images(self, split: str, batch: int) -> list[Feed]:
         images = torch.cat([item[0][0] for item in getattr(self.task, split)])
