@@ -246,6 +246,32 @@ def test_weights_of_recurrent_layers_are_stored_as_codes(kind, engine):
     assert {array.dtype for name, array in held.items() if ".weight_" in name and array.ndim == 2} == {np.dtype("int8")}
 
 
+@pytest.mark.parametrize("text", ["int8@channel2", "int8@tensor"])
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+def test_learned_queries_keep_the_scales_of_their_codes(text, engine):
+    require(engine)
+    from planish.targets.cpu import ENGINES
+    from planish.targets.cpu.engine import Options
+
+    class Learned(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.query = nn.Parameter(torch.randn(1, 2, 3, 8) * torch.tensor([1.0, 9.0, 3.0])[:, None])
+
+        def forward(self, x):
+            return nn.functional.scaled_dot_product_attention(self.query, x, x)
+
+    x = torch.randn(1, 2, 5, 8)
+    edit = capture(Learned().eval(), (x,), training=False).edit()
+    node = next(node for node in edit.graph.nodes if node.op == "scaled_dot_product_attention")
+    form = Format.parse(text)
+    query = node.argument("query")
+    edit.cast(query, node, form, [edit.add("query__scale", form.parameters(query.tensor)[0])])
+    graph = edit.done()
+    (y,) = ENGINES[engine]().compile(graph, Options())([x])
+    torch.testing.assert_close(y, graph(x), atol=1e-5, rtol=1e-5)
+
+
 class Edges(nn.Module):
     """A sum over neighbors that leaves out loops, as graph networks write it."""
 
