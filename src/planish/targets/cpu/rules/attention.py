@@ -42,7 +42,7 @@ def attention(b: Builder, node: Call) -> str:
 def _scaled(b: Builder, query: str, scale: float, dtype: torch.dtype) -> str:
     """Queries times the scale; those that come from codes have it in the step that makes them numbers again."""
     made = b.maker(query)
-    if made is None or made.op_type != "DequantizeLinear" or b.constants[made.input[1]].dims:
+    if made is None or made.op_type != "DequantizeLinear":
         return b.emit("Mul", query, b.value(scale, dtype))
     codes, step, *zero = made.input
     wider = numpy_helper.to_array(b.constants[step]) * np.float32(scale)
