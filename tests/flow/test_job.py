@@ -57,6 +57,21 @@ def test_a_run_holds_all_that_the_page_reads(run: Run) -> None:
     assert json.loads((run.path / "environment.json").read_text())["seed"] == 0
 
 
+def test_what_is_compared_with_stays_in_float32(source: flow.Source, tmp_path: Path) -> None:
+    require("openvino")
+    from planish.targets.cpu.engine import has_bfloat16
+
+    if not has_bfloat16():
+        pytest.skip("this processor has no products of bfloat16")
+    target = planish.Cpu(engine="openvino", precision="bfloat16", seconds=0.02)
+    flow.compress(started := Run(tmp_path), source, None, target, quiet)
+    rows = started.measurements()
+    assert {
+        row.details["precision"] for row in rows if row.details.get("role") == "baseline" and row.name == "latency"
+    } == {"fp32"}
+    assert not [row for row in rows if row.subject == "baseline"]  # judged by itself where it is not the original
+
+
 def test_quality_is_kept(run: Run) -> None:
     accuracy = {row.subject: row.value for row in run.measurements() if row.name == "accuracy"}
     assert accuracy["chosen"] >= accuracy["original"] - 0.02

@@ -36,9 +36,8 @@ def starts(
         if "baseline" in roles and isinstance(target, Cpu):
             label, engine = roles["baseline"].subject, str(roles["baseline"].details["engine"])
             progress(0, 0, f"building {label} to start it")
-            built = replace(target, engine=engine, seconds=0.0, timed_on="example").build(
-                original, folder=Path(place, "baseline")
-            )
+            alike = replace(target, engine=engine, precision="float32", seconds=0.0, timed_on="example")
+            built = alike.build(original, folder=Path(place, "baseline"))
             models[label] = Path(place, "baseline")
             yield [Measurement("size", built.nbytes, "B", "exact", subject=label)]
             if task and task.evaluation and _differ(built, original, call):
