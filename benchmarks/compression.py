@@ -54,11 +54,25 @@ class Case:
     recipe: str
     bar: float
     limits: str
+    pair_bits: int | None = None
+
+    def steps(self) -> list[Any]:
+        """Of the recipe."""
+        from planish.compress import Quantize
+        from planish.recipe import Recipe
+
+        steps = Recipe.ready(self.recipe).steps
+        if self.pair_bits is None:
+            return list(steps)
+        return [replace(step, pair_bits=self.pair_bits) if isinstance(step, Quantize) else step for step in steps]
 
 
 CASES = {
     "w8a8": Case("w8a8", 0.9985, "8-bit weights and static activations, one scale a tensor; one shot"),
-    "w8a8-vnni": Case("w8a8-vnni", 0.9985, "as w8a8 for processors with VNNI, scores in 8 bits, too; one shot"),
+    "w8a8-free-codes": Case(
+        "w8a8", 0.9985, "as w8a8, for processors that add products in 32 bits; one shot", pair_bits=32
+    ),
+    "w8a8-vnni": Case("w8a8-vnni", 0.9985, "as w8a8-free-codes, queries and keys in 8 bits, too; one shot"),
     "w4": Case("nf4", 0.985, "at most 4.5 bits a weight, embeddings included; one shot"),
     "mxfp4": Case("mxfp4", 0.95, "MXFP4 weights and activations; one shot"),
     "mxfp4-recovered": Case("mxfp4-recovered", 0.985, "as mxfp4, then 10 minutes of distillation"),
@@ -111,7 +125,7 @@ def run(name: str, threads: int = CORES, peers: bool = True) -> dict[str, Any]:
     case, task = CASES[name], minilm.minilm()
     graph = capture(task.model, task.example_inputs, dynamic=task.dynamic)
     torch.set_num_threads(threads)
-    steps = Recipe.ready(case.recipe).steps
+    steps = case.steps()
     recovers = any(isinstance(step, Distill) for step in steps)
     calibration = _spread(task.calibration, CALIBRATED)
     seen = _spread(task.training, RECOVERED) if recovers else calibration

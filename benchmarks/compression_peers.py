@@ -295,5 +295,6 @@ PEERS: dict[str, dict[str, Peer]] = {
 
 
 def peers(case: str) -> Iterable[tuple[str, Peer]]:
-    """The peers that can do a case; a recovered one has those of its one-shot form, one for VNNI those for all."""
-    return PEERS.get(case.removesuffix("-recovered").removesuffix("-vnni"), {}).items()
+    """The peers that can do a case; a recovered one has those of its one-shot form, and W8A8 is one for all."""
+    known = "w8a8" if case.startswith("w8a8") else case.removesuffix("-recovered")
+    return PEERS.get(known, {}).items()
