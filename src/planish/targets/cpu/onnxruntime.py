@@ -65,7 +65,8 @@ class OnnxRuntimeModel:
         settings = ort.SessionOptions()
         settings.intra_op_num_threads, settings.inter_op_num_threads = self._options.threads, 1
         settings.log_severity_level = _SILENT
-        settings.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        # its threads spin between operations, which are short, and must not while something else runs
+        settings.add_session_config_entry("session.force_spinning_stop", "1")
         disabled = ["SkipLayerNormFusion"]  # its kernel takes several times as long as an addition and a layer norm
         if any(node.op_type == "QuantizeLinear" for node in onnx.load_from_string(self.files[_MODEL]).graph.node):
             disabled += ["MatMulAddFusion"]  # a Gemm with a float bias has no integer kernel, MatMul and Add have

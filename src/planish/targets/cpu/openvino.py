@@ -29,6 +29,9 @@ _MODEL, _SETTINGS = "model.onnx", "openvino.json"
 # what a file may set
 _KEPT = frozenset({"DYNAMIC_QUANTIZATION_GROUP_SIZE", "SNIPPETS_MODE", "INFERENCE_PRECISION_HINT"})
 
+_COPIED = 1 << 20
+"""Bytes of an input that are copied sooner than another tensor is made of them."""
+
 
 def _group(form: Format) -> int:
     """Numbers of a block of a dynamic int8 format with groups along the last axis; 0 for any other format."""
@@ -81,11 +84,7 @@ class OpenVinoModel:
         if options.bfloat16 and not OpenVino.has_bfloat16:
             hint = "build it again on this machine, without precision='bfloat16'"
             raise EngineError("this processor has no products of bfloat16", "engine 'openvino'", hint)
-        self._request = self._compile().create_infer_request()
-        ports = self._request.model_inputs
-        places = {name: place for place, name in enumerate(self._names)}
-        self._fed = [places[(port.names & places.keys()).pop()] for port in ports]
-        self._results = range(len(self._request.model_outputs))
+        self._request = _Request(self._compile(), self._names)
 
     def _compile(self, **extra: Any) -> ov.CompiledModel:
         core = ov.Core()
@@ -104,27 +103,17 @@ class OpenVinoModel:
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
         """Run once; tensors in the order of the signature."""
-        request = self._request
         try:
-            self._give(request, inputs)
-            request.infer(share_outputs=True)
+            return self._request(inputs)
         except RuntimeError as error:
             raise EngineError(f"OpenVINO fails on these inputs: {str(error).splitlines()[-1]}") from error
-        # copied, since the next run writes there
-        return [torch.from_numpy(request.get_output_tensor(place).data.copy()) for place in self._results]
-
-    def _give(self, request: ov.InferRequest, inputs: Sequence[Tensor]) -> None:
-        """By port: `infer(inputs)` first looks into what it is given, which takes a tenth of a millisecond."""
-        for port, place in enumerate(self._fed):
-            request.set_input_tensor(port, ov.Tensor(inputs[place].contiguous().numpy(), shared_memory=True))
 
     def executed_precisions(self, inputs: Sequence[Tensor]) -> dict[str, float]:
         """From the runtime model's own counters."""
         compiled = self._compile(PERF_COUNT=True)
-        request = compiled.create_infer_request()
+        request = _Request(compiled, self._names)
         for _ in range(3):
-            self._give(request, inputs)
-            request.infer(share_outputs=True)
+            request(inputs)
         times: dict[str, float] = defaultdict(float)
         for node in compiled.get_runtime_model().get_ordered_ops():
             info = {key: value.astype(str) for key, value in node.get_rt_info().items() if hasattr(value, "astype")}
@@ -132,6 +121,47 @@ class OpenVinoModel:
             if spent.isdigit():
                 times[_computes_in(info)] += float(spent)
         return shares(times)
+
+
+class _Request:
+    """One run after the other, in tensors of OpenVINO that stay where they are: to make one takes longer than to copy
+    what is small, and to hand over inputs as a dictionary longer still."""
+
+    def __init__(self, compiled: ov.CompiledModel, names: Sequence[str]) -> None:
+        self._request = compiled.create_infer_request()
+        places = {name: place for place, name in enumerate(names)}
+        self._places = [places[(port.names & places.keys()).pop()] for port in compiled.inputs]
+        self._inputs: list[Tensor | None] = [None] * len(self._places)
+        self._outputs = [self._output(number, port) for number, port in enumerate(compiled.outputs)]
+
+    def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
+        for number, place in enumerate(self._places):
+            self._give(number, inputs[place])
+        self._request.infer(share_outputs=True)
+        return [self._taken(number, held) for number, held in enumerate(self._outputs)]
+
+    def _give(self, number: int, tensor: Tensor) -> None:
+        if tensor.nbytes > _COPIED:
+            self._inputs[number] = None
+            self._request.set_input_tensor(number, ov.Tensor(tensor.contiguous().numpy(), shared_memory=True))
+            return
+        held = self._inputs[number]
+        if held is None or held.shape != tensor.shape or held.dtype != tensor.dtype:
+            held = self._inputs[number] = torch.empty_like(tensor, memory_format=torch.contiguous_format)
+            self._request.set_input_tensor(number, ov.Tensor(held.numpy(), shared_memory=True))
+        held.copy_(tensor)
+
+    def _output(self, number: int, port: ov.ConstOutput) -> Tensor | None:
+        """Where an output of a fixed shape is written."""
+        if port.partial_shape.is_dynamic:
+            return None
+        tensor = ov.Tensor(port.element_type, port.shape)
+        self._request.set_output_tensor(number, tensor)
+        return torch.from_numpy(tensor.data)
+
+    def _taken(self, number: int, held: Tensor | None) -> Tensor:
+        """A copy, since the next run writes there."""
+        return torch.from_numpy(self._request.get_output_tensor(number).data.copy()) if held is None else held.clone()
 
 
 _NAMES = {"i8": "int8", "u8": "int8", "i4": "int4", "u4": "int4"}

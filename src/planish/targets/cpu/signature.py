@@ -110,14 +110,18 @@ class Signature:
     def _returns_a_tensor(self) -> bool:
         return self.results == (0,) and load_spec(self.out_spec, "the artifact").is_leaf()
 
+    @cached_property
+    def _dtypes(self) -> list[torch.dtype | None]:
+        return [getattr(torch, kind) if kind else None for kind in self.types]
+
     def _checked(self, place: int, tensor: torch.Tensor) -> torch.Tensor:
-        size, kind = self.sizes[place], self.types[place]
-        if tensor.dim() != len(size) or tensor.dtype != getattr(torch, kind) or not _fits(tensor.shape, size):
+        size, have = self.sizes[place], tensor.shape
+        if tensor.dtype is not self._dtypes[place] or (have != size and not _fits(have, size)):
             name = self.inputs[place]
             raise DataError(
-                f"{name} is {tuple(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}",
+                f"{name} is {tuple(have)} {str(tensor.dtype).removeprefix('torch.')}",
                 name,
-                f"give it {kind} of shape ({', '.join(map(str, size))})",
+                f"give it {self.types[place]} of shape ({', '.join(map(str, size))})",
             )
         return tensor
 
@@ -130,7 +134,9 @@ class Signature:
 
 
 def _fits(shape: Sequence[int], size: Sequence[int | str]) -> bool:
-    return all(isinstance(wanted, str) or have == wanted for have, wanted in zip(shape, size, strict=True))
+    return len(shape) == len(size) and all(
+        isinstance(wanted, str) or have == wanted for have, wanted in zip(shape, size, strict=True)
+    )
 
 
 def is_tensor(item: Any) -> bool:
