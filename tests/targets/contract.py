@@ -145,6 +145,19 @@ class EngineContract:
         assert self.engine().unsupported(graph) == []
         self.runs(graph)
 
+    @pytest.mark.parametrize("fixed", [False, True])
+    def test_calls_share_nothing(self, fixed):
+        """Not even what is kept from call to call: results and inputs stay, whatever the sizes and strides."""
+        graph = graph_of("perceptron")
+        compiled = self.engine().compile(graph, Options(fixed={"batch": 5} if fixed else {}))
+        rows = [5, 5, 5] if fixed else [5, 9, 20_000, 5, 3]  # the third of them is 2 MB
+        calls = [torch.randn(24, count).T for count in rows]
+        before = [call.clone() for call in calls]
+        results = [compiled([call])[0] for call in calls]
+        for call, kept, result in zip(calls, before, results, strict=True):
+            torch.testing.assert_close(result, graph(kept), atol=EXACT, rtol=EXACT)
+            assert torch.equal(call, kept)
+
     @pytest.mark.parametrize("model", ["perceptron", "convolution", "block"])
     @pytest.mark.parametrize("recipe", QUANTIZED)
     def test_computes_quantized_graphs(self, model, recipe):

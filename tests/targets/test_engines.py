@@ -78,6 +78,21 @@ def test_the_contract_rejects_a_wrong_engine():
         Judge().test_computes_what_the_graph_says("perceptron")
 
 
+def test_the_contract_rejects_an_engine_that_writes_into_results_that_it_gave():
+    class Reusing(Wrong):
+        def __call__(self, inputs):
+            result = self.graph(*inputs)
+            self.held = getattr(self, "held", result)
+            return [self.held.copy_(result)]
+
+    class Judge(EngineContract):
+        def engine(self):
+            return Reusing()
+
+    with pytest.raises(AssertionError):
+        Judge().test_calls_share_nothing(fixed=True)
+
+
 def test_integer_kernels_run():
     require("onnxruntime")
     from planish.targets.cpu.onnxruntime import OnnxRuntime

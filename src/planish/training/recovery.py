@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,8 +20,8 @@ from planish.training.loop import Loop
 from planish.training.losses import Distance, of_outputs, of_pairs, relative
 from planish.training.options import Training
 
-CACHE = 1 << 30
-"""Bytes of the teacher's answers that are kept, so that later epochs need not ask again."""
+CACHE = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 4
+"""Bytes of the teacher's answers that are kept: to ask again in later epochs takes as long as a step."""
 MARGIN = 1.0
 """A value further from the teacher's than this share of its energy stands in another basis, and is not compared."""
 
@@ -111,7 +112,8 @@ class Recovery:
 
     def _answer(self, place: int, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if place not in self._known:
-            answer = self._teacher(*args, **kwargs)
+            output, marks = self._teacher(*args, **kwargs)
+            answer = output, [mark.to(torch.bfloat16) for mark in marks]  # kept or not, to be the same after a kill
             size = sum(leaf.nbytes for leaf in pytree.tree_leaves(answer) if isinstance(leaf, Tensor))
             if size > self._room:
                 return answer

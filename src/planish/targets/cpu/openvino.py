@@ -142,14 +142,17 @@ class _Request:
 
     def _give(self, number: int, tensor: Tensor) -> None:
         if tensor.nbytes > _COPIED:
-            self._inputs[number] = None
-            self._request.set_input_tensor(number, ov.Tensor(tensor.contiguous().numpy(), shared_memory=True))
+            self._share(number, tensor.contiguous())
             return
         held = self._inputs[number]
         if held is None or held.shape != tensor.shape or held.dtype != tensor.dtype:
-            held = self._inputs[number] = torch.empty_like(tensor, memory_format=torch.contiguous_format)
-            self._request.set_input_tensor(number, ov.Tensor(held.numpy(), shared_memory=True))
+            held = self._share(number, torch.empty_like(tensor, memory_format=torch.contiguous_format))
         held.copy_(tensor)
+
+    def _share(self, number: int, tensor: Tensor) -> Tensor:
+        self._inputs[number] = tensor  # the request does not keep what it shares
+        self._request.set_input_tensor(number, ov.Tensor(tensor.numpy(), shared_memory=True))
+        return tensor
 
     def _output(self, number: int, port: ov.ConstOutput) -> Tensor | None:
         """Where an output of a fixed shape is written."""
