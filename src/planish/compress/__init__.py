@@ -7,6 +7,7 @@ from planish.compress.architecture import Attention, Depth, Heads, KernelSize, R
 from planish.compress.cluster import Cluster
 from planish.compress.correct import Correct
 from planish.compress.factorize import Factorize
+from planish.compress.permute import Permute
 from planish.compress.prune import Prune
 from planish.compress.quantize import Quantize
 from planish.compress.rotate import Rotate
@@ -25,6 +26,7 @@ __all__ = [
     "Heads",
     "KernelSize",
     "MergeTokens",
+    "Permute",
     "Prune",
     "PruneStructured",
     "PruneTokens",

@@ -27,6 +27,7 @@ passes = Registry(
         "early-exit": "planish.compress:EarlyExit",
         "merge-tokens": "planish.compress:MergeTokens",
         "prepare": "planish.targets.fpga.prepare:Prepare",
+        "permute": "planish.compress:Permute",
         "prune": "planish.compress:Prune",
         "prune-structured": "planish.compress:PruneStructured",
         "prune-tokens": "planish.compress:PruneTokens",

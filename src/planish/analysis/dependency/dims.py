@@ -37,7 +37,7 @@ class Dim:
 
 
 Keep = Mapping[Dim, Tensor]
-"""The indices, ascending, that stay of leaves; a leaf left out keeps all."""
+"""The indices that stay of leaves, in the order that they get; a leaf left out keeps all."""
 
 
 def root(dim: Dim) -> Dim:
@@ -173,7 +173,7 @@ def size_of(dim: Dim, keep: Keep) -> int:
 
 
 def indices_of(dim: Dim, keep: Keep) -> Tensor:
-    """The indices of a dimension that stay, ascending."""
+    """The indices of a dimension that stay, in the order that they get."""
     dim = root(dim)
     if dim.kind == "leaf":
         return keep.get(dim, torch.arange(dim.size))
