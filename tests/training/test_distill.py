@@ -16,7 +16,7 @@ from planish.frontends import capture
 from planish.graph import Graph, parse_selector
 from planish.recipe import Recipe
 from planish.rewrite import FoldBatchNorm
-from planish.training import Checkpoints, Distill, Diverged, History, network
+from planish.training import Checkpoints, Distill, Diverged, History, network, recovery
 from planish.training.batches import regroup
 from planish.training.learned import scales, with_gradient
 from tests.compress.models import attention, convnet, error, items, mlp
@@ -233,6 +233,26 @@ def test_training_on_what_it_is_already_changes_nothing() -> None:
     result = SHORT(graph.replace(origin=graph), items(graph))
     for name, tensor in graph.tensors.items():
         torch.testing.assert_close(result.tensors[name], tensor, rtol=0, atol=0)
+
+
+def test_the_teacher_is_asked_once_for_a_batch(monkeypatch) -> None:
+    graph = attention()
+    small, data = quantized(graph, "int4", "int8"), items(graph, 4)
+    options, asked, results = Distill(minutes=None, epochs=3, batch_size=2), [], []
+    for room in (1 << 30, 0):
+        monkeypatch.setattr(recovery, "CACHE", room)
+        made, calls = options.recovery(small, data), []
+
+        def teacher(*args, known=made._teacher, calls=calls):
+            calls.append(args)
+            return known(*args)
+
+        monkeypatch.setattr(made, "_teacher", teacher)
+        made.run(options.training)
+        asked.append(len(calls))
+        results.append(made.graph())
+    assert asked[1] == 3 * asked[0]
+    assert all(torch.equal(results[0].tensors[name], results[1].tensors[name]) for name in results[0].tensors)
 
 
 def test_it_resumes_to_the_same_bits(tmp_path: Path) -> None:
