@@ -32,7 +32,7 @@ class Permute(Pass):
     between convolutions, are put out in another order by the layers that make them: nothing is left to compute. In
     front of other linear layers their input is gathered. What matters is a weight's square times the mean square of its
     input, or the weight's square alone without calibration data. Runs are paired at random, and each pair is divided
-    anew in the best of all ways, again and again: their bounded regressions, without the escapes.
+    anew in the best of all ways, again and again: their search of stripe groups of two, without its escapes.
 
     Put it before Prune and Quantize: weights that are masked or cast already keep their order.
 
