@@ -126,27 +126,45 @@ def mixed() -> Table:
     return weighed("mixed", {f"layer {i}": BITS for i in range(6)}, wrong, sizes / weights(layers))
 
 
-def letters() -> Table:
-    """Three layers on printed letters, weights and inputs of each of 2, 3, 4, 6 or 8 bits: 15,625 points."""
+def printed() -> tuple[MLP, Tensor, Tensor]:
+    """A perceptron trained on printed letters, and 500 letters with their labels."""
     model = MLP(letter_data.WIDTHS)
     read_weights("letters", model)
     features, labels = (part[:500] for part in letter_data.letters("validation"))
+    return model, features, labels
 
-    def options(place: int, weight: Tensor) -> list[Option]:
+
+def letters() -> Table:
+    """Three layers on printed letters, weights and inputs of each of 2, 3, 4, 6 or 8 bits: 15,625 points."""
+    weight, inputs = [f"int{bits}" for bits in BITS], [[f"{kind}{bits}" for bits in BITS] for kind in ("int", "uint")]
+    wrong, bits = read_and_rounded(weight, inputs)
+    space = {f"layer {i} {what}": BITS for i in range(3) for what in ("weight", "input")}
+    return weighed("mixed-letters", space, wrong, bits)
+
+
+def read_and_rounded(weight: Sequence[str], inputs: Sequence[Sequence[str]]) -> tuple[Array, Array]:
+    """The error, and the mean bits of weights and inputs, for each choice of both formats in three layers.
+
+    Args:
+        weight: Formats of the weights.
+        inputs: Formats of what enters the first layer, and of what enters the others, which is never negative.
+    """
+    model, features, labels = printed()
+
+    def options(place: int, tensor: Tensor) -> list[Option]:
         return [
             Option(
                 (w, x),
-                get(f"int{w}").cast(weight),
-                (w + x) / 2 * weight.numel(),
-                lambda y, bits=x: get(f"int{bits}" if place == 0 else f"uint{bits}").cast(y),
+                get(w).cast(tensor),
+                (bits_per_value(get(w)) + bits_per_value(get(x))) / 2 * tensor.numel(),
+                get(x).cast,
             )
-            for w, x in itertools.product(BITS, BITS)
+            for w, x in itertools.product(weight, inputs[place > 0])
         ]
 
     layers = linears(model, options)
     wrong, sizes = sweep(layers, features, error(labels))
-    space = {f"layer {i} {what}": BITS for i in range(3) for what in ("weight", "input")}
-    return weighed("mixed-letters", space, wrong, sizes / weights(layers))
+    return wrong, sizes / weights(layers)
 
 
 class Convolutions(nn.Module):
@@ -209,6 +227,18 @@ def formats() -> Table:
     bits = sizes / weights(layers)
     space = {f"layer {i}": FORMATS for i in range(5)}
     return Table("formats", space, {"-SQNR, dB": loss, "bits": bits}, loss + 6 * bits, (10.0, 10.0))
+
+
+WEIGHT_FORMATS = ("int3", "int4", "nf4", "mxfp4", "mxfp6", "fp8", "int6", "int8")
+INPUT_FORMATS = ("int4", "mxfp4", "mxfp6", "fp8")
+
+
+def read_formats() -> Table:
+    """Three layers on printed letters, weights of one of eight formats, inputs of one of four: 32,768 points."""
+    wrong, bits = read_and_rounded(WEIGHT_FORMATS, [INPUT_FORMATS] * 2)
+    kinds = (("weight", WEIGHT_FORMATS), ("input", INPUT_FORMATS))
+    space = {f"layer {i} {what}": values for i in range(3) for what, values in kinds}
+    return weighed("formats-letters", space, wrong, bits)
 
 
 ZEROS = (0.0, 0.5, 0.7, 0.85)

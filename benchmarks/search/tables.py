@@ -74,6 +74,10 @@ tables: Registry = Registry(
         "nas201-qat": "benchmarks.search.analog:qat",
         "formats": "benchmarks.search.precision:formats",
         "sparse": "benchmarks.search.precision:sparse",
+        "formats-letters": "benchmarks.search.precision:read_formats",
+        "ranks": "benchmarks.search.structure:ranks",
+        "widths": "benchmarks.search.structure:widths",
+        "depth": "benchmarks.search.structure:depth",
         "fpga": "benchmarks.search.folding:folding",
         "cells": "benchmarks.search.kept:cells",
         **{

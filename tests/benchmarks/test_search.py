@@ -5,19 +5,21 @@ from __future__ import annotations
 import io
 import itertools
 import pickle
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from benchmarks.search import analog, cells, graphs
+from benchmarks.search import analog, cells, graphs, structure
 from benchmarks.search.compare import hypervolume, ratios
-from benchmarks.search.precision import error, linears, rounded, sweep
+from benchmarks.search.precision import error, linears, perceptron, printed, rounded, sweep
 from benchmarks.search.tables import Table
 from optuna._hypervolume import compute_hypervolume
 from torch import nn
 from torch.nn import functional
 
 from planish.formats import get
+from planish.models.digits import digits, trained
 from planish.models.mlp import MLP
 
 
@@ -36,6 +38,73 @@ def test_prefixes_change_nothing() -> None:
             size += width * layer.weight.numel()
         assert wrong[row] == pytest.approx(1 - float((y.argmax(1) == labels).float().mean()))
         assert sizes[row] == size
+
+
+def points_of(table: Table, count: int = 6) -> list[dict[str, Any]]:
+    rng = np.random.default_rng(0)
+    return [{name: options[rng.integers(len(options))] for name, options in table.space.items()} for _ in range(count)]
+
+
+@pytest.mark.long
+def test_widths_are_of_networks_without_these_neurons() -> None:
+    table, model = structure.widths(), perceptron((64, *(structure.HIDDEN,) * 5, 10))
+    images, labels = digits("evaluation")
+    tensors = [(layer.weight.detach(), layer.bias.detach()) for layer in model.layers]  # type: ignore[union-attr,operator]
+    for point in points_of(table):
+        y, rows, macs = images, torch.arange(64), 0
+        for place, (weight, bias) in enumerate(tensors):
+            left = torch.arange(10)
+            if place < 5:
+                strength = weight.norm(dim=1) * tensors[place + 1][0].norm(dim=0)
+                left = strength.topk(point[f"layer {place}"]).indices
+            y = functional.linear(y, weight[left][:, rows], bias[left])
+            y = y.relu() if place < 5 else y
+            macs, rows = macs + len(left) * len(rows), left
+        row = table.row(point)
+        assert table.objectives["error"][row] == pytest.approx(error(labels)(y), abs=0.0021)  # sums in another order
+        assert table.objectives["MACs"][row] == macs
+
+
+@pytest.mark.long
+def test_depths_are_of_networks_without_these_blocks() -> None:
+    table = structure.depth()
+    model = trained(structure.Residual, lambda m, x, y: functional.cross_entropy(m(x), y), (64,))
+    images, labels = digits("evaluation")
+    for point in points_of(table):
+        y, bits = model.first(images), 0.0  # type: ignore[operator]
+        for block, chosen in zip(model.blocks, point.values(), strict=True):  # type: ignore[arg-type]
+            if chosen:
+                weight = get(f"int{chosen}").cast(block.weight.detach())
+                y = y + functional.linear(y, weight, block.bias).relu()
+                bits += chosen / structure.BLOCKS
+        row = table.row(point)
+        assert table.objectives["error"][row] == pytest.approx(error(labels)(model.last(y)), abs=0.0021)  # type: ignore[operator]
+        assert table.objectives["bits"][row] == pytest.approx(bits)
+
+
+@pytest.mark.long
+def test_ranks_are_of_networks_with_these_factors() -> None:
+    table = structure.ranks()
+    model, features, labels = printed()
+    for point in points_of(table):
+        y, bits, count = features, 0.0, 0
+        for place, layer in enumerate(model.layers):
+            weight, cast = layer.weight.detach(), get(f"int{point[f'layer {place} bits']}").cast  # type: ignore[union-attr,operator]
+            full = min(weight.shape)
+            rank = round(point[f"layer {place} rank"] * full)
+            if rank < full:
+                u, s, v = torch.linalg.svd(weight, full_matrices=False)
+                factors = cast(u[:, :rank] * s[:rank].sqrt()), cast(s[:rank, None].sqrt() * v[:rank])
+                y = functional.linear(functional.linear(y, factors[1]), factors[0], layer.bias)  # type: ignore[arg-type]
+                stored = rank * sum(weight.shape)
+            else:
+                y, stored = functional.linear(y, cast(weight), layer.bias), weight.numel()  # type: ignore[arg-type]
+            y = y.relu() if place < 2 else y
+            bits += point[f"layer {place} bits"] * stored
+            count += weight.numel()
+        row = table.row(point)
+        assert table.objectives["error"][row] == pytest.approx(error(labels)(y), abs=0.0041)  # a letter or two
+        assert table.objectives["bits"][row] == pytest.approx(bits / count)
 
 
 def test_rows_are_in_order() -> None:

@@ -158,6 +158,13 @@ class EngineContract:
             torch.testing.assert_close(result, graph(kept), atol=EXACT, rtol=EXACT)
             assert torch.equal(call, kept)
 
+    def test_takes_inputs_that_want_gradients(self):
+        graph = graph_of("perceptron")
+        (x,) = graph.example[0]
+        compiled = self.engine().compile(graph, Options())
+        (given,) = Signature.of(graph).flatten([x.clone().requires_grad_()], {})
+        torch.testing.assert_close(compiled([given]), compiled([x]))
+
     @pytest.mark.parametrize("model", ["perceptron", "convolution", "block"])
     @pytest.mark.parametrize("recipe", QUANTIZED)
     def test_computes_quantized_graphs(self, model, recipe):

@@ -7,6 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -131,7 +132,7 @@ class _Request:
         self._request = compiled.create_infer_request()
         places = {name: place for place, name in enumerate(names)}
         self._places = [places[(port.names & places.keys()).pop()] for port in compiled.inputs]
-        self._inputs: list[Tensor | None] = [None] * len(self._places)
+        self._inputs: list[np.ndarray | None] = [None] * len(self._places)
         self._outputs = [self._output(number, port) for number, port in enumerate(compiled.outputs)]
 
     def __call__(self, inputs: Sequence[Tensor]) -> list[Tensor]:
@@ -142,17 +143,18 @@ class _Request:
 
     def _give(self, number: int, tensor: Tensor) -> None:
         if tensor.nbytes > _COPIED:
-            self._share(number, tensor.contiguous())
+            self._share(number, tensor.contiguous().numpy())
             return
+        array = tensor.numpy()  # PyTorch would copy in threads of its own, which sleep when the engine's run
         held = self._inputs[number]
-        if held is None or held.shape != tensor.shape or held.dtype != tensor.dtype:
-            held = self._share(number, torch.empty_like(tensor, memory_format=torch.contiguous_format))
-        held.copy_(tensor)
+        if held is None or held.shape != array.shape or held.dtype != array.dtype:
+            held = self._share(number, np.empty_like(array, order="C"))
+        held[...] = array
 
-    def _share(self, number: int, tensor: Tensor) -> Tensor:
-        self._inputs[number] = tensor  # the request does not keep what it shares
-        self._request.set_input_tensor(number, ov.Tensor(tensor.numpy(), shared_memory=True))
-        return tensor
+    def _share(self, number: int, array: np.ndarray) -> np.ndarray:
+        self._inputs[number] = array  # the request does not keep what it shares
+        self._request.set_input_tensor(number, ov.Tensor(array, shared_memory=True))
+        return array
 
     def _output(self, number: int, port: ov.ConstOutput) -> Tensor | None:
         """Where an output of a fixed shape is written."""

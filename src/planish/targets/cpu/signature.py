@@ -123,7 +123,7 @@ class Signature:
                 name,
                 f"give it {self.types[place]} of shape ({', '.join(map(str, size))})",
             )
-        return tensor
+        return tensor.detach() if tensor.requires_grad else tensor
 
     def unflatten(self, tensors: Sequence[torch.Tensor]) -> Any:
         """The model's own result structure."""
