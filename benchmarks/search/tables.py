@@ -77,7 +77,6 @@ tables: Registry = Registry(
         "formats-letters": "benchmarks.search.precision:read_formats",
         "ranks": "benchmarks.search.structure:ranks",
         "widths": "benchmarks.search.structure:widths",
-        "depth": "benchmarks.search.structure:depth",
         "fpga": "benchmarks.search.folding:folding",
         "cells": "benchmarks.search.kept:cells",
         **{

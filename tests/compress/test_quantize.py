@@ -271,3 +271,65 @@ def test_bad_input(graphs):
         Quantize("int8", "uint8@token")(graph, [((torch.ones(n, 16),), {}) for n in (3, 4)])
     with pytest.raises(OptionError, match="store their scales"):
         Quantize("int8~dynamic")(graph)
+
+
+class Shortcuts(nn.Module):
+    """A block whose shortcut is projected, one whose shortcut is not, then an average."""
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        self.first, self.second = nn.Conv2d(3, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1)
+        self.projection, self.third = nn.Conv2d(3, 8, 1), nn.Conv2d(8, 8, 3, padding=1)
+        self.pool, self.last = pool, nn.Linear(8, 4)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = (self.second(self.first(x).relu()) + self.projection(x)).relu()
+        return self.last(self.pool((self.third(y) + y).relu()).flatten(1))
+
+
+def test_projected_shortcuts_and_averages_stay_in_integers():
+    graph = capture(Shortcuts(nn.AdaptiveAvgPool2d(1)).eval(), (torch.randn(2, 3, 8, 8),))
+    recipe = Quantize("int8", "uint8")
+    small = recipe(graph, items(graph))
+    readers = {(user.op, user.path) for cast in casts(small) for user in cast.users}
+    assert {("adaptive_avg_pool2d", "pool"), ("linear", "last")} <= readers
+    sums = [node for node in small.nodes if node.op == "add"]
+    assert [[one.op for one in node.inputs] for node in sums] == [["conv2d", "cast"], ["conv2d", "cast"]]
+    assert error(graph, small) < 0.03
+    planned = {step.node for step in recipe.plan(graph) if "input to" in step.action}
+    assert {node.name for node in (*sums[:1], small.node("adaptive_avg_pool2d"))} <= planned
+
+
+@pytest.mark.parametrize("recipe", [Quantize("int8"), Quantize("int8", "int8~dynamic"), Quantize("mxfp4", "mxfp4")])
+def test_other_formats_are_where_weights_are(recipe):
+    graph = capture(Shortcuts(nn.AdaptiveAvgPool2d(1)).eval(), (torch.randn(2, 3, 8, 8),))
+    small = recipe(graph, items(graph))
+    assert small.node("adaptive_avg_pool2d").inputs[0].op == "relu"
+
+
+def test_an_average_of_what_no_convolution_gave_is_left():
+    class Plain(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.conv = nn.Conv2d(3, 4, 1)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return nn.functional.adaptive_avg_pool2d(x, 1).sum() + self.conv(x)
+
+    graph = capture(Plain().eval(), (torch.randn(2, 3, 8, 8),))
+    small = Quantize("int8", "uint8")(graph, items(graph))
+    assert small.node("adaptive_avg_pool2d").inputs[0].op != "cast"
+
+
+def test_what_is_read_twice_is_not_rounded_for_one_reader():
+    class Twice(Shortcuts):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            shortcut = self.projection(x)
+            y = self.second(self.first(x).relu()) + shortcut
+            return self.last(self.pool(y).flatten(1)) + shortcut.mean() + y.mean()
+
+    graph = capture(Twice(nn.AdaptiveAvgPool2d(1)).eval(), (torch.randn(2, 3, 8, 8),))
+    small = Quantize("int8", "uint8")(graph, items(graph))
+    (total,) = [node for node in small.nodes if node.op == "add" and node.shape == (2, 8, 8, 8)]
+    assert [one.op for one in total.inputs] == ["conv2d", "conv2d"]
+    assert small.node("adaptive_avg_pool2d").inputs[0].op == "add"

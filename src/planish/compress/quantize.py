@@ -22,6 +22,7 @@ from planish.compress.sites import (
     placed_on_weight,
     sites,
     skips,
+    unweighted,
     weight_name,
     weight_of,
     weighted,
@@ -29,6 +30,7 @@ from planish.compress.sites import (
 from planish.compress.sweep import Read, sweep
 from planish.errors import DataError, OptionError
 from planish.formats import Format, get, int8
+from planish.formats.integer import Int
 from planish.graph import (
     FAMILIES,
     Candidate,
@@ -54,8 +56,8 @@ class Quantize(Pass):
 
     A format without a block gets one by its role: weights one scale for each output channel, activations one for the
     tensor (one a token if dynamic). Layers that read one tensor share its cast, and so do the additions beside
-    convolutions: skip connections stay in integers. What is quantized already is left as it
-    is, so that exceptions come first in a recipe and the general case last.
+    convolutions: skip connections stay in integers, projected ones too, and so does what average pools read. What is
+    quantized already is left as it is, so that exceptions come first in a recipe and the general case last.
 
     Attributes:
         weights: Format of the weights; None leaves them.
@@ -226,7 +228,11 @@ class Quantize(Pass):
         }
 
     def _sites(self, layers: list[Node]) -> list[Site]:
-        found = sites(layers) if self.activations is not None else []
+        if self.activations is None:
+            return []
+        format, found = self._activation_format(), sites(layers)
+        if isinstance(format.element, Int) and not format.is_dynamic:
+            found += unweighted(layers)
         return [site for site in found if site.source.op != "cast"]
 
     def _products(self, graph: Graph) -> list[Node]:

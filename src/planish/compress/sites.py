@@ -18,10 +18,12 @@ from planish.formats import Format
 from planish.graph import FAMILIES, ROLES, Graph, Node, Roles, Selector
 from planish.graph.evaluate import base_name_of, fold
 
+AVERAGES = frozenset(f"{kind}avg_pool{axes}d" for kind in ("", "adaptive_") for axes in (1, 2, 3))
+
 
 @dataclass(frozen=True)
 class Site:
-    """One activation and the selected layers that multiply it with their weights, in execution order."""
+    """One activation and the selected layers that read it, in execution order."""
 
     source: Node
     layers: tuple[Node, ...]
@@ -84,6 +86,30 @@ def skips(site: Site) -> tuple[Node, ...]:
         return ()
     same = [user for user in site.source.users if user.op in ("add", "add_") and user.shape == site.source.shape]
     return tuple(user for user in same if all(source.kind != "tensor" for source in user.inputs))
+
+
+def unweighted(layers: Sequence[Node]) -> list[Site]:
+    """Activations that no weight meets, and that convolutions give out in integers all the same, so that no kernel
+    writes floats between them: of two convolutions whose outputs are added, the second (the projection of a shortcut),
+    and what an average pool reads. Each has one reader."""
+    convolutions, found = [layer for layer in layers if layer.op in FAMILIES["conv"]], list[Site]()
+    for node in dict.fromkeys(user for layer in convolutions for user in layer.users):
+        if node.op in ("add", "add_") and len(set(node.inputs)) == 2 and set(node.inputs) <= set(convolutions):
+            found.append(Site(node.inputs[1], (node,)))
+    if convolutions:
+        pools = [node for node in convolutions[0].graph.nodes if node.op in AVERAGES]
+        found += [Site(pool.inputs[0], (pool,)) for pool in pools if _given_by(pool.inputs[0], convolutions)]
+    return [site for site in found if len(site.source.users) == 1]
+
+
+def _given_by(node: Node, layers: Sequence[Node]) -> bool:
+    """Whether one of the layers gave a tensor, what is done number by number behind it aside."""
+    while node.op not in FAMILIES["conv"]:
+        before = [one for one in node.inputs if one.kind != "tensor" and one.shape == node.shape]
+        if not before:
+            return False
+        node = before[0]
+    return node in layers
 
 
 def placed_on_weight(format: Format, node: Node) -> Format:
