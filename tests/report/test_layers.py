@@ -49,6 +49,14 @@ def test_two_operations_of_one_module_are_two_layers() -> None:
     assert [(layer.id, layer.op) for layer in found] == [("a.b:x", "add"), ("a.b:y", "mul")]
 
 
+def test_the_only_operation_of_the_model_itself_is_not_its_root() -> None:
+    """As in ResNet-18, which only flattens: two of one id, and the browser drew no tree at all."""
+    found = layers(Rows([_row("node_time", "a", "x", op="conv2d"), _row("node_time", "", "flatten", op="flatten")]))
+    modules = tree(found, "net")
+    assert [(m.id, m.parent, m.label) for m in modules] == [("", "", "net"), ("a", "", "a"), (":flatten", "", "flatten")]
+    assert modules[0].sums["node_time original"] == 2.0
+
+
 def test_a_row_without_its_operation_goes_to_the_heaviest() -> None:
     rows = [
         _row("node_time", "a", "x"),

@@ -20,7 +20,7 @@ class Layer:
     """One operation of the model.
 
     Attributes:
-        id: Its module path; where one module runs several operations, `path:node`.
+        id: Its module path; where one module runs several operations, and for those of the model itself, `path:node`.
         path: Module path in the user's model.
         label: The path below its group.
         group: The block it belongs to (`"encoder.layer.3"`), or its first component.
@@ -77,7 +77,7 @@ def layers(rows: Rows) -> list[Layer]:
         draft.rows[key(row)] = row
         draft.op, draft.type = draft.op or row.detail("op"), draft.type or row.detail("type")
     return [
-        _layer(path, node if len(drafts) > 1 else "", draft)
+        _layer(path, node if len(drafts) > 1 or not path else "", draft)
         for path, drafts in table.items()
         for node, draft in drafts.items()
     ]
