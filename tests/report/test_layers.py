@@ -53,7 +53,11 @@ def test_the_only_operation_of_the_model_itself_is_not_its_root() -> None:
     """As in ResNet-18, which only flattens: two of one id, and the browser drew no tree at all."""
     found = layers(Rows([_row("node_time", "a", "x", op="conv2d"), _row("node_time", "", "flatten", op="flatten")]))
     modules = tree(found, "net")
-    assert [(m.id, m.parent, m.label) for m in modules] == [("", "", "net"), ("a", "", "a"), (":flatten", "", "flatten")]
+    assert [(m.id, m.parent, m.label) for m in modules] == [
+        ("", "", "net"),
+        ("a", "", "a"),
+        (":flatten", "", "flatten"),
+    ]
     assert modules[0].sums["node_time original"] == 2.0
 
 
