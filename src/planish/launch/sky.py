@@ -31,7 +31,7 @@ def task(plan: Plan, job: Job) -> dict[str, str]:
         "job_recovery": {"strategy": "EAGER_NEXT_REGION", "max_restarts_on_errors": job.restarts},
     }
     run = f"""\
-head=$(echo "$SKYPILOT_NODE_IPS" | head -n 1)
+head=$(echo "$SKYPILOT_NODE_IPS" | sed -n 1p)
 printf "%s" "${VARIABLE}" > {PLAN}
 {torchrun(job, plan, f'"$head:{PORT}"', '"$SKYPILOT_TASK_ID"')}
 """

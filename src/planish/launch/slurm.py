@@ -24,7 +24,7 @@ def script(plan: Plan, job: Job) -> dict[str, str]:
 {asked}
 set -euo pipefail
 cd "$SLURM_SUBMIT_DIR"
-head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+head=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | sed -n 1p)
 export {STORE}=1
 {lines(["srun --kill-on-bad-exit=1", command])}
 """
