@@ -228,7 +228,7 @@ def measure(runs: dict[str, Program], seconds: float) -> list[Row]:
     """Rounds in random order, in which each program runs once; the slow ones in every eighth round only."""
     with torch.no_grad():
         first = {name: min(_cpu_time(program.run) for _ in range(2)) for name, program in runs.items()}
-        slow = {name for name in runs if first[name] > SLOW * first["copy_"] and runs[name].base == "copy_"}
+        slow = {name for name in runs if runs[name].kind == "peer" and first[name] > SLOW * first["copy_"]}
         times: dict[str, list[tuple[int, float]]] = {name: [] for name in runs}
         start, number, shuffle = time.perf_counter(), 0, random.Random(0)
         while time.perf_counter() - start < seconds or number < 9:
