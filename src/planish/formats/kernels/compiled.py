@@ -29,7 +29,7 @@ NATIVE = "-march=native" if platform.machine().lower() in ("x86_64", "amd64") el
 _POINTER, _INT, _LONG, _REAL = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64, ctypes.c_float
 _ARGUMENTS = {
     "planish_cast": (*[_POINTER] * 5, *[_INT] * 4),
-    "planish_measure_and_cast": (*[_POINTER] * 6, _INT, _INT, *[_POINTER] * 3, _INT, _INT),
+    "planish_measure_and_cast": (*[_POINTER] * 8, _INT, _INT, *[_POINTER] * 3, _INT, _INT),
     "planish_ranges": (*[_POINTER] * 4, _INT, _INT),
     "planish_decode": (*[_POINTER] * 3, _INT, _INT, _REAL, _POINTER, _POINTER, _INT),
     "planish_pack": (_POINTER, _INT, _LONG, _INT, _POINTER, _INT),

@@ -8,7 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -29,7 +29,6 @@ from planish.formats.kernels.describe import (
 )
 from planish.formats.parameters import Parameters, split
 from planish.formats.rounding import Rounding
-from planish.formats.scaling import raw_scale
 
 if TYPE_CHECKING:
     from planish.formats.format import Format
@@ -39,7 +38,6 @@ PACKED = 3
 TYPES = {torch.float32: 0, torch.uint8: 1, torch.int8: 1, torch.int32: 2}
 LONGEST = 1 << 14  # a run that is still in the cache when it is read again: PIECE of formats.cpp
 LISTED = 16  # bits of codes that are decoded by a table of all
-_LARGEST = torch.finfo(torch.float32).max
 _ONE = torch.ones(())
 
 
@@ -49,9 +47,7 @@ class CpuKernel:
     def __init__(self, library: ctypes.CDLL, format: Format, element: ElementStruct) -> None:
         self.compiled, self.format, self.element = library, format, element
         self.block = format.block or TENSOR
-        self.both_ends = format.is_affine or format.element.minimum >= 0
-        self.rounded_scale: Format | None = None
-        self.scale_element, self.rule = self._rule()
+        self.levels = _measured_levels(format)
 
     @cached_property
     def table(self) -> Tensor | None:
@@ -148,38 +144,30 @@ class CpuKernel:
             self._apply(x, out, arrangement, given, rescale, packs)
             return given
         blocks = arrangement.struct
-        fused = self.rule is not None and arrangement.in_runs and not arrangement.whole and blocks.run <= LONGEST
+        fused = bool(self.levels) and arrangement.in_runs and not arrangement.whole and blocks.run <= LONGEST
         if packs:  # batches of runs must begin at whole bytes, and their codes fit a buffer
             fused = fused and blocks.run <= LONGEST // 8 and blocks.length == blocks.run * blocks.count
         if not fused:
             given = self.format._measure(x)
             self._apply(x, out, arrangement, given, rescale, packs, back=True)
             return given
-        outer, rest, known = self._outer(x, arrangement)
-        rule, scale_element = cast(RuleStruct, self.rule), self.scale_element
-        if outer != 1.0:
-            rule = RuleStruct.from_buffer_copy(rule)
-            rule.outer = outer
         level = None if rescale else torch.empty(arrangement.shape)
         zero = None if rescale or not self.format.is_affine else torch.empty(arrangement.shape)
+        outer = torch.empty(()) if len(self.levels) > 1 else None
+        own, above = (*self.levels, (None, None))[:2]
         self.compiled.planish_measure_and_cast(
-            ctypes.byref(self.element),
-            ctypes.byref(cast(ElementStruct, scale_element)),
-            ctypes.byref(rule),
-            ctypes.byref(blocks),
+            *map(_address, (self.element, *own, *above, blocks)),
             x.data_ptr(),
             out.data_ptr(),
             PACKED if packs else TYPES[out.dtype],
             self.format.element.bits,
-            known.data_ptr() if known is not None else None,
-            level.data_ptr() if level is not None else None,
-            zero.data_ptr() if zero is not None else None,
+            *(None if tensor is None else tensor.data_ptr() for tensor in (level, zero, outer)),
             rescale,
             torch.get_num_threads(),
         )
         if self.format.zero_point is not None and zero is not None:
             zero = zero.to(self.format.zero_point.code_dtype)
-        return *(p for p in (level, zero) if p is not None), *rest
+        return tuple(p for p in (level, zero, outer) if p is not None)
 
     def _apply(
         self,
@@ -227,48 +215,38 @@ class CpuKernel:
         level, zero = _expanded(level, arrangement), None if zero is None else _expanded(zero, arrangement)
         return arrangement.struct, scales_struct(level, zero, outer, rescale)
 
-    # Measuring -------------------------------------------------------------------------------------------------------
 
-    def _rule(self) -> tuple[ElementStruct | None, RuleStruct | None]:
-        """How one pass finds scales as it goes; None where scales depend on more than a block and the whole tensor."""
-        own = self.format
-        scale, element = own.scale, own.element
-        if scale is None or own.rule not in _BY_RANGE or scale.is_affine or scale.offset is not None:
-            return None, None
-        if scale.scale is not None and (own.is_affine or not (scale.block or TENSOR).is_tensor):
-            return None, None
-        scale = self.rounded_scale = replace(scale, rounding=_BY_RANGE[own.rule] or scale.rounding)
-        smallest = scale.element.smallest if scale.element.smallest >= 2.0**-127 else 2.0**-126
-        rule = RuleStruct(
-            divisor=2.0**element.emax if own.rule == "floor" else element.maximum,
-            smallest=smallest,
-            largest=scale.element.maximum,
-            outer=1.0,
-            both_ends=own.is_affine or element.minimum >= 0,
-            affine=own.is_affine,
-            zero_is_one=scale.scale is None,
-        )
-        if own.zero_point is not None:
-            assert isinstance(element, Int)
-            rule.divisor = element.highest - element.lowest
-            rule.lowest = element.lowest
-            rule.zero_low = max(element.lowest, own.zero_point.lowest)
-            rule.zero_high = min(element.highest, own.zero_point.highest)
-        struct = element_struct(scale)
-        return struct, rule if struct is not None else None
+def _measured_levels(format: Format) -> list[tuple[ElementStruct, RuleStruct]]:
+    """How one pass finds scales as it goes, and before it the scale of the scales, each in what element; empty where
+    scales depend on more than a block and the whole tensor."""
+    scale, element = format.scale, format.element
+    if scale is None or format.rule not in _BY_RANGE or scale.is_affine or scale.offset is not None:
+        return []
+    above = _measured_levels(scale)
+    if scale.scale is not None and (format.is_affine or len(above) != 1 or not (scale.block or TENSOR).is_tensor):
+        return []
+    struct = element_struct(replace(scale, rounding=_BY_RANGE[format.rule] or scale.rounding))
+    if struct is None:
+        return []
+    rule = RuleStruct(
+        divisor=2.0**element.emax if format.rule == "floor" else element.maximum,
+        smallest=scale.element.smallest if scale.element.smallest >= 2.0**-127 else 2.0**-126,
+        largest=scale.element.maximum,
+        both_ends=format.is_affine or element.minimum >= 0,
+        affine=format.is_affine,
+        zero_is_one=scale.scale is None,
+    )
+    if format.zero_point is not None:
+        assert isinstance(element, Int)
+        rule.divisor = element.highest - element.lowest
+        rule.lowest = element.lowest
+        rule.zero_low = max(element.lowest, format.zero_point.lowest)
+        rule.zero_high = min(element.highest, format.zero_point.highest)
+    return [(struct, rule), *above]
 
-    def _outer(self, x: Tensor, arrangement: Arrangement) -> tuple[float, Parameters, Tensor | None]:
-        """The scale of the scales, which the largest block decides, the parameters that say so, and all that was
-        measured for it: the high end of each block."""
-        scale = self.rounded_scale
-        if scale is None or scale.scale is None:
-            return 1.0, (), None
-        low, high = _run_ends(self.compiled, x, arrangement.struct, arrangement.shape, self.both_ends)
-        most = high.amax().clamp(-_LARGEST, _LARGEST)
-        least = -most if low is None else low.amin().clamp(-_LARGEST, _LARGEST)
-        raw = raw_scale(least, most, self.format.element, self.format.rule, False).float()
-        rest = scale._measure(raw)
-        return float(scale._scale(split(scale, rest), (), torch.float32)), rest, high
+
+def _address(struct: ctypes.Structure | None) -> object:
+    return None if struct is None else ctypes.byref(struct)
 
 
 def _expanded(parameter: Tensor, arrangement: Arrangement) -> Tensor:
@@ -290,14 +268,6 @@ def run_ranges(
     library: ctypes.CDLL, x: Tensor, blocks: BlocksStruct, shape: tuple[int, ...], both: bool
 ) -> tuple[Tensor, Tensor]:
     """As `scaling.ranges`, of blocks that are stretches of the memory of `x`, float32."""
-    low, high = _run_ends(library, x, blocks, shape, both)
-    return -high if low is None else low, high
-
-
-def _run_ends(
-    library: ctypes.CDLL, x: Tensor, blocks: BlocksStruct, shape: tuple[int, ...], both: bool
-) -> tuple[Tensor | None, Tensor]:
-    """Both ends of each block, or no low one and the magnitude."""
     low, high = torch.empty(shape) if both else None, torch.empty(shape)
     library.planish_ranges(
         ctypes.byref(blocks),
@@ -307,4 +277,4 @@ def _run_ends(
         both,
         torch.get_num_threads(),
     )
-    return low, high
+    return -high if low is None else low, high

@@ -68,7 +68,7 @@ class RuleStruct(ctypes.Structure):
     """`Rule` of formats.cpp."""
 
     _fields_ = (
-        *((name, ctypes.c_float) for name in ("divisor", "smallest", "largest", "outer")),
+        *((name, ctypes.c_float) for name in ("divisor", "smallest", "largest")),
         *((name, ctypes.c_int32) for name in ("both_ends", "affine", "zero_is_one")),
         *((name, ctypes.c_float) for name in ("lowest", "zero_low", "zero_high")),
     )

@@ -5,10 +5,11 @@
 #include "packing.h"
 
 #include <cfloat>
+#include <memory>
 #include <type_traits>
 
-struct Rule {  // how a scale follows from its run: scaling.py; mirrored in compiled.py
-    float divisor, smallest, largest, outer;
+struct Rule {  // how a scale follows from its run: scaling.py; mirrored in describe.py
+    float divisor, smallest, largest;
     int32_t both_ends, affine, zero_is_one;
     float lowest, zero_low, zero_high;
 };
@@ -20,7 +21,7 @@ struct Streamed {  // an output's float that is not to stay in the caches
 };
 
 constexpr int64_t PIECE = 1 << 14;  // numbers: a run that long is still in the cache when it is read again
-constexpr int64_t NEAR = 512;       // numbers: what the processor's own prefetching of short runs leaves to be had
+constexpr int64_t NEAR = 2048;      // numbers: so far ahead of the processor's own prefetching, memory is asked
 
 static INLINE F load_some(const float* p, int64_t n) {
     float part[LANES] = {};
@@ -48,6 +49,16 @@ template <class T, class Use> static INLINE void vectors(const float* x, T* out,
     memcpy(out + i, part, (n - i) * sizeof(T));
 }
 
+// Calls use(n), with an n that the compiler knows where it is usual: what is kept of a run then stays in registers.
+template <class Use> static INLINE void with_length(int64_t n, const Use& use) {
+    switch (n) {
+        case 16: return use(std::integral_constant<int64_t, 16>{});
+        case 32: return use(std::integral_constant<int64_t, 32>{});
+        case 64: return use(std::integral_constant<int64_t, 64>{});
+        default: return use(n);
+    }
+}
+
 struct Runs {  // `count` runs of n numbers each; the scale of run k is scale[k] * outer
     int64_t n, count;
     const float *scale, *zero;
@@ -66,19 +77,16 @@ struct Runs {  // `count` runs of n numbers each; the scale of run k is scale[k]
         for (; k < count; ++k) good &= test(all(scale[k] * outer));
         return across(good) == -1;
     }
-    // Calls use(k, n, x, out) for each run, with an n that the compiler knows where it is usual.
+    // Calls use(k, n, x, out) for each run.
     template <class T, class Use> INLINE void each(const float* x, T* out, const Use& use) const {
-        const auto all_of = [&](auto length) INLINE_LAMBDA {
+        with_length(n, [&](auto length) INLINE_LAMBDA {
             constexpr int64_t LINE = 16;
             for (int64_t k = 0; k < count; ++k, x += length, out += length) {
                 if (length <= ahead)
                     for (int64_t j = 0; j < length; j += LINE) __builtin_prefetch(x + ahead + j);
                 use(k, length, x, out);
             }
-        };
-        if (n == 16) return all_of(std::integral_constant<int64_t, 16>{});
-        if (n == 32) return all_of(std::integral_constant<int64_t, 32>{});
-        all_of(n);
+        });
     }
 };
 
@@ -111,7 +119,7 @@ template <class Q, class T> static __attribute__((noinline)) void divide(const Q
 }
 
 template <class Q, class T> static void quantize_runs(const Q& q, const Runs& runs, const float* x, T* out) {
-    constexpr int64_t CHUNK = 64;  // runs whose scales are looked at together
+    constexpr int64_t CHUNK = 128;  // runs whose scales are looked at together
     for (int64_t k = 0; k < runs.count; k += CHUNK, x += CHUNK * runs.n, out += CHUNK * runs.n) {
         const Runs r = runs.part(k, CHUNK);
         if constexpr (Q::GROWS) {
@@ -153,16 +161,19 @@ static INLINE float magnitude(const float* x, int64_t n) {
     return real(all(across(highest(highest(most[0], most[1]), highest(most[2], most[3])))))[0];
 }
 
-// The largest magnitudes of `count` runs, each of whole vectors.
-static INLINE void magnitudes(const float* x, int64_t run, int64_t count, float* high) {
+// The largest magnitudes of `count` runs, each of whole vectors; meanwhile numbers so far `ahead` come to the cache.
+template <class Length>
+static INLINE void magnitudes(const float* x, Length run, int64_t count, int64_t ahead, float* high) {
     const I sign = all(INT32_MAX);
     int64_t k = 0;
     for (; k + LANES <= count; k += LANES) {
-        I most[LANES];
+        I most[LANES] = {};
         for (int j = 0; j < LANES; ++j) {
             const float* from = x + (k + j) * run;
-            most[j] = load<I>(from) & sign;
-            for (int64_t i = LANES; i < run; i += LANES) most[j] = highest(most[j], load<I>(from + i) & sign);
+            for (int64_t i = 0; i < run; i += LANES) {
+                if (ahead) __builtin_prefetch(from + i + ahead);
+                most[j] = highest(most[j], load<I>(from + i) & sign);
+            }
         }
         store(high + k, real(across_each(most)));
     }
@@ -188,9 +199,12 @@ static INLINE void ends(const float* x, int64_t n, float* low, float* high) {
 }
 
 // The ends of the runs [first, stop) of a tensor, or their magnitudes in `high`.
-static void measure(const Blocks& b, const float* x, int64_t first, int64_t stop, bool both_ends, float* low, float* high) {
+static void measure(const Blocks& b, const float* x, int64_t first, int64_t stop, bool both_ends, int64_t ahead, float* low,
+                    float* high) {
     x += b.start(first);
-    if (!both_ends && b.run % LANES == 0 && b.length == b.run * b.count) return magnitudes(x, b.run, stop - first, high);
+    if (!both_ends && b.run % LANES == 0 && b.length == b.run * b.count) {
+        return with_length(b.run, [&](auto run) { magnitudes(x, run, stop - first, ahead, high); });
+    }
     for (int64_t run = first; run < stop; ++run, ++low, ++high) {
         const int64_t n = run % b.count == b.count - 1 ? b.length - (b.count - 1) * b.run : b.run;
         if (both_ends) ends(x, n, low, high);
@@ -199,24 +213,37 @@ static void measure(const Blocks& b, const float* x, int64_t first, int64_t stop
     }
 }
 
-// What scaling.py does with the ends of n runs: their scales, as numbers of the scale's own format, and zero points.
-// Where the range is symmetric, `high` is the magnitude. All arrays have room for a whole vector more.
+// What scaling.py does with the ends of n runs: their scales, as numbers of the scale's own format whose scale is `outer`,
+// and zero points. Where the range is symmetric, `high` is the magnitude. All arrays have room for a whole vector more.
+static INLINE F raw_scale(const Rule& r, F top, F bottom) {
+    const F raw = (top - bottom) / r.divisor;
+    return r.affine ? raw : highest(lowest(all(0x1p-149f), top), raw);  // an underflow is not a block of zeros
+}
 template <class Q>
-static void levels(const Q& q, const Rule& r, int64_t n, const float* low, const float* high, float* level, float* zero) {
+static void levels(const Q& q, const Rule& r, float outer, int64_t n, const float* low, const float* high, float* level,
+                   float* zero) {
     const F none = F{}, limit = all(FLT_MAX);
     for (int64_t i = 0; i < n; i += LANES) {
         const F top = highest(none, clamp(load<F>(high + i), -limit, limit));
         const F bottom = r.affine ? lowest(none, clamp(load<F>(low + i), -limit, limit)) : none;
-        F raw = (top - bottom) / r.divisor;
-        if (!r.affine) raw = highest(lowest(all(0x1p-149f), top), raw);  // an underflow is not a block of zeros
+        F raw = raw_scale(r, top, bottom);
         if (r.zero_is_one) raw = select(raw == 0.0f, all(1.0f), raw);
-        F scale = clamp(q.grid(raw / r.outer, none), all(r.smallest), all(r.largest));
+        F scale = clamp(q.grid(raw / outer, none), all(r.smallest), all(r.largest));
         scale = select(ordered(scale), scale, all(NAN));  // of one sign, as codes show it
         store(level + i, scale);
         if (!r.affine) continue;
-        const F z = nearest(r.lowest - bottom / (scale * r.outer));
+        const F z = nearest(r.lowest - bottom / (scale * outer));
         store(zero + i, clamp(keep(ordered(z), z), all(r.zero_low), all(r.zero_high)) + none);  // no -0.0
     }
+}
+
+// The scale of the scales of runs that reach up to `top`.
+static float outer_scale(const Rule& rule, const Element& e, const Rule& above, float top) {
+    const F limit = all(FLT_MAX), most = highest(F{}, clamp(all(top), -limit, limit));
+    float high[LANES], level[LANES];
+    store(high, raw_scale(rule, most, F{}));
+    with(e, [&](const auto& q) { levels(q, above, 1.0f, 1, high, high, level, nullptr); });
+    return level[0];
 }
 
 // The numbers [begin, end) of a tensor.
@@ -282,36 +309,12 @@ void planish_cast(const Element* e, const Blocks* b, const Scales* s, const floa
              [=](int64_t begin, int64_t end) { cast_some(*e, *b, *s, x, out, type, width, begin, end, NEAR); });
 }
 
-// Runs in batches that stay in the first-level cache: their ends, then their scales, then their numbers. A batch is not
-// longer than `MOST` runs; `level` and `zero` take what was measured, where they are given. Ranges that are not affine may
-// be `known` from planish_ranges.
-void planish_measure_and_cast(const Element* e, const Element* scale, const Rule* rule, const Blocks* b, const float* x,
-                              void* out, int32_t type, int32_t width, const float* known, float* level_out,
-                              float* zero_out, int32_t rescale, int32_t threads) {
-    constexpr int64_t MOST = 256;
-    if (streams(*b, out, type)) type = STREAM;
-    int64_t batch = std::max<int64_t>(1, std::min(MOST, 4096 / b->run));
-    if (type == PACKED) batch = (batch + 7) / 8 * 8;  // at most PIECE numbers: runs are of 2048 or fewer, see cpu.py
-    parallel(b->rows * b->count, batch, team(b->numbers(), threads), false, [=](int64_t first, int64_t stop) {
-        float low[MOST + LANES], high[MOST + LANES], level[MOST + LANES], zero[MOST + LANES];
-        store(low + (stop - first), F{}), store(high + (stop - first), F{});
-        if (known) memcpy(high, known + first, (stop - first) * sizeof(float));
-        else measure(*b, x, first, stop, rule->both_ends, low, high);
-        with(*scale, [&](const auto& q) { levels(q, *rule, stop - first, low, high, level, zero); });
-        const Scales here{level - first, rule->affine ? zero - first : nullptr, rule->outer, rescale};
-        const int64_t begin = b->start(first), end = b->start(stop);
-        cast_some(*e, *b, here, x, out, type, width, begin, end, known ? NEAR : end - begin);
-        if (level_out) memcpy(level_out + first, level, (stop - first) * sizeof(float));
-        if (zero_out) memcpy(zero_out + first, zero, (stop - first) * sizeof(float));
-    });
-}
-
 // The ends of each run, or their magnitudes in `high`.
 void planish_ranges(const Blocks* b, const float* x, float* low, float* high, int32_t both_ends, int32_t threads) {
     const int64_t runs = b->rows * b->count, pieces = (b->run + PIECE - 1) / PIECE;
     if (pieces == 1) {
         parallel(runs, PIECE / b->run, team(b->numbers(), threads), false, [=](int64_t first, int64_t stop) {
-            measure(*b, x, first, stop, both_ends, both_ends ? low + first : nullptr, high + first);
+            measure(*b, x, first, stop, both_ends, NEAR, both_ends ? low + first : nullptr, high + first);
         });
     } else {  // a run is shared among threads itself
         std::vector<float> parts(2 * runs * pieces);
@@ -334,6 +337,42 @@ void planish_ranges(const Blocks* b, const float* x, float* low, float* high, in
     if (!both_ends || b->length % b->run == 0) return;
     for (int64_t run = b->count - 1; run < runs; run += b->count)  // one that is shorter counts as if padded with zeros
         low[run] = std::min(low[run], 0.0f), high[run] = std::max(high[run], 0.0f);
+}
+
+// Runs in batches that stay in the first-level cache: their ends, then their scales, then their numbers. A batch is not
+// longer than `MOST` runs; `level` and `zero` take what was measured, where they are given. Where scales have a scale of
+// their own, `above` says how it follows from the largest run: all are then measured first, and `outer` takes it.
+void planish_measure_and_cast(const Element* e, const Element* scale, const Rule* rule, const Element* scale_above,
+                              const Rule* above, const Blocks* b, const float* x, void* out, int32_t type, int32_t width,
+                              float* level_out, float* zero_out, float* outer_out, int32_t rescale, int32_t threads) {
+    constexpr int64_t MOST = 256;
+    const int64_t runs = b->rows * b->count;
+    std::unique_ptr<float[]> known;
+    if (above) {
+        const std::unique_ptr<float[]> lows(rule->both_ends ? new float[runs] : nullptr);
+        known.reset(new float[runs + LANES]);
+        planish_ranges(b, x, lows.get(), known.get(), rule->both_ends, threads);
+        store(known.get() + runs, F{});  // read, not used
+        float least, most = magnitude(known.get(), runs);
+        if (rule->both_ends) ends(known.get(), runs, &least, &most);
+        *outer_out = outer_scale(*rule, *scale_above, *above, most);
+    }
+    const float outer = above ? *outer_out : 1.0f, *highs = known.get();
+    if (streams(*b, out, type)) type = STREAM;
+    int64_t batch = std::max<int64_t>(1, std::min(MOST, (highs ? 2048 : 4096) / b->run));
+    if (type == PACKED) batch = (batch + 7) / 8 * 8;  // at most PIECE numbers: runs are of 2048 or fewer, see cpu.py
+    parallel(runs, batch, team(b->numbers(), threads), false, [=](int64_t first, int64_t stop) {
+        float low[MOST + LANES], high[MOST + LANES], level[MOST + LANES], zero[MOST + LANES];
+        store(low + (stop - first), F{}), store(high + (stop - first), F{});
+        if (!highs) measure(*b, x, first, stop, rule->both_ends, 0, low, high);
+        const float* top = highs ? highs + first : high;
+        with(*scale, [&](const auto& q) { levels(q, *rule, outer, stop - first, low, top, level, zero); });
+        const Scales here{level - first, rule->affine ? zero - first : nullptr, outer, rescale};
+        const int64_t begin = b->start(first), end = b->start(stop);
+        cast_some(*e, *b, here, x, out, type, width, begin, end, highs ? NEAR : end - begin);
+        if (level_out) memcpy(level_out + first, level, (stop - first) * sizeof(float));
+        if (zero_out) memcpy(zero_out + first, zero, (stop - first) * sizeof(float));
+    });
 }
 
 // `table` lists the number of each code; without it codes are integers, signed as `is_signed` says, in units of `unit`.
