@@ -213,12 +213,14 @@ static void measure(const Blocks& b, const float* x, int64_t first, int64_t stop
     }
 }
 
-// What scaling.py does with the ends of n runs: their scales, as numbers of the scale's own format whose scale is `outer`,
-// and zero points. Where the range is symmetric, `high` is the magnitude. All arrays have room for a whole vector more.
+// A scale before it is rounded to the scale's own format.
 static INLINE F raw_scale(const Rule& r, F top, F bottom) {
     const F raw = (top - bottom) / r.divisor;
     return r.affine ? raw : highest(lowest(all(0x1p-149f), top), raw);  // an underflow is not a block of zeros
 }
+
+// What scaling.py does with the ends of n runs: their scales, as numbers of the scale's own format whose scale is `outer`,
+// and zero points. Where the range is symmetric, `high` is the magnitude. All arrays have room for a whole vector more.
 template <class Q>
 static void levels(const Q& q, const Rule& r, float outer, int64_t n, const float* low, const float* high, float* level,
                    float* zero) {
