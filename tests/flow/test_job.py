@@ -57,15 +57,12 @@ def test_a_run_holds_all_that_the_page_reads(run: Run) -> None:
     assert json.loads((run.path / "environment.json").read_text())["seed"] == 0
 
 
-def test_what_is_compared_with_stays_in_float32(
-    source: flow.Source, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_is_compared_with_stays_in_float32(source: flow.Source, tmp_path: Path) -> None:
     require("openvino")
     from planish.targets.cpu.engine import has_bfloat16
 
     if not has_bfloat16():
         pytest.skip("this processor has no products of bfloat16")
-    monkeypatch.setattr(flow.Job, "start", lambda *_: None)  # takes four fresh processes
     target = planish.Cpu(engine="openvino", precision="bfloat16", seconds=0.02)
     flow.compress(started := Run(tmp_path), source, None, target, quiet)
     rows = started.measurements()

@@ -66,7 +66,15 @@ elements = st.one_of(
     ),
     st.builds(Pow2, st.integers(2, 7), signed=st.booleans(), zero=st.booleans(), nan=st.booleans()),
 )
-scales = st.sampled_from([get(name) for name in ("float32", "e8m0", "float16", "e4m3", "e4m3*float32")])
+scales = st.sampled_from(
+    [
+        get(name)
+        for name in (
+            *("float32", "e8m0", "float16", "e4m3", "e4m3*float32"),
+            *("e4m3*float16", "e5m2*e8m0~floor", "int8*bfloat16", "uint6*float32~ceil", "e4m3*(e5m2*float32)"),
+        )
+    ]
+)
 
 
 @settings(max_examples=60)

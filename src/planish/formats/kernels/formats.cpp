@@ -21,7 +21,7 @@ struct Streamed {  // an output's float that is not to stay in the caches
 };
 
 constexpr int64_t PIECE = 1 << 14;  // numbers: a run that long is still in the cache when it is read again
-constexpr int64_t NEAR = 2048;      // numbers: so far ahead of the processor's own prefetching, memory is asked
+constexpr int64_t NEAR = 2048;      // numbers: so far ahead memory is asked for them, beyond what the processor does itself
 
 static INLINE F load_some(const float* p, int64_t n) {
     float part[LANES] = {};
