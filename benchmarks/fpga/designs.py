@@ -19,6 +19,7 @@ from planish.targets.fpga.program import (
     Linear,
     Lookup,
     MatMul,
+    Microscale,
     Multiply,
     Normalize,
     Operation,
@@ -172,6 +173,13 @@ def normalize(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
     return Normalize(("x", "v"), out, root=root, index=index, table=table, shift=shift), (x, v)
 
 
+def microscale(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
+    group, high = int(rng.choice([8, 16, 32])), (1 << int(rng.integers(3, 8))) - 1
+    x = Value("x", (4, int(2 ** rng.uniform(3, 7))), codes(int(rng.integers(10, 19)), bool(rng.random() < 0.7)))
+    low = -high - 1 if x.codes.signed else 0
+    return made(Microscale, (x,), x.shape, group=group, low=low, high=high), (x,)
+
+
 def matmul(rng: Rng) -> tuple[Operation, tuple[Value, ...]]:
     m, k, n = (int(2 ** rng.uniform(2, 6)) for _ in range(3))
     transposed = bool(rng.integers(2))
@@ -247,6 +255,7 @@ KINDS: dict[Callable[[Rng], tuple[Operation, tuple[Value, ...]]], int] = {
     pool: 8,
     matmul: 12,
     normalize: 10,
+    microscale: 12,
     permute: 8,
     embed: 6,
     aggregate: 8,

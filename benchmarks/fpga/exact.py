@@ -50,6 +50,7 @@ ROOM = {"lut": 40_000, "ff": 80_000, "dsp": 156, "bram": 208}
 TRAINED = {
     "mlp": ("mlp", "q0.5", "uint6"),
     "mlp in binary": ("mlp", "binary", "uint4"),
+    "mlp in MXINT8": ("mlp", "mxint8", "mxint8~dynamic"),
     "fashion_cnn": ("fashion_cnn", "int8", "uint8"),
 }
 

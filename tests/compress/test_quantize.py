@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
+from planish import Recipe
 from planish.compress import Quantize
 from planish.errors import DataError, OptionError, UnknownName
 from planish.formats import get
@@ -269,6 +270,9 @@ def test_bad_input(graphs):
         Quantize("int8", "uint8")(graph, [torch.ones(4, 16)])
     with pytest.raises(OptionError, match="dynamic"):
         Quantize("int8", "uint8@token")(graph, [((torch.ones(n, 16),), {}) for n in (3, 4)])
+    for form in ("mxint8", "mxfp4", "nvfp4", "int8@token"):  # one batch would calibrate, and no other run
+        with pytest.raises(OptionError, match=r"(?s)next batch.*0.input.*dynamic"):
+            Recipe(Quantize("int8", form)).plan(graph)
     with pytest.raises(OptionError, match="store their scales"):
         Quantize("int8~dynamic")(graph)
 

@@ -22,6 +22,7 @@ from planish.compress.sites import (
     placed_on_weight,
     sites,
     skips,
+    static_shape,
     unweighted,
     weight_name,
     weight_of,
@@ -304,8 +305,7 @@ class Quantize(Pass):
         start = edit.node(source.name)
         stored = []
         if format.scale is not None and not format.is_dynamic:
-            shape = [size if isinstance(size, int) else 2 for size in start.value.shape]
-            width = format.scale_shape(shape)
+            width = static_shape(format, start.value.shape, stem)
             stem = free_name(edit.graph.tensors, stem, _endings(format))
             blank = format.parameters(low=torch.zeros(width), high=torch.ones(width))
             stored = [edit.add(stem + end, tensor) for end, tensor in zip(_endings(format), blank, strict=True)]

@@ -28,12 +28,9 @@ def find_range(
 
     Raises:
         DataError: The values hold NaN or infinity.
-        OptionError: The format has one scale a token or a group, which no calibration can know; or it holds no negative
-            numbers and the values have some.
+        OptionError: The format holds no negative numbers, and the values have some.
     """
     block = format.block or TENSOR
-    if len({format.scale_shape(value.shape) for value in values}) > 1:
-        raise OptionError(f"{format} has a number of scales that depends on the input", where, f"{format}~dynamic")
     bounds = [block_ranges(value.float(), block, True) for value in values]
     low = torch.stack([bound[0] for bound in bounds]).amin(0)
     high = torch.stack([bound[1] for bound in bounds]).amax(0)

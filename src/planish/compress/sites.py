@@ -124,6 +124,21 @@ def placed_on_activation(format: Format) -> Format:
     return format.per_token() if format.is_dynamic else format.per_tensor()
 
 
+def static_shape(format: Format, shape: Sequence[int | torch.SymInt], where: str) -> tuple[int, ...]:
+    """Shape of the scales that calibration finds for an activation, which serve every batch.
+
+    Raises:
+        OptionError: Their number would follow the batch's size.
+    """
+    found, other = (
+        format.scale_shape([size if isinstance(size, int) else free for size in shape]) for free in (1 << 16, 1 << 17)
+    )
+    if found != other:
+        message = f"{format} has a scale for each block of one batch, and the next batch has other blocks"
+        raise OptionError(message, where, f"'{format.dynamic()}', whose scales are found as numbers come")
+    return found
+
+
 def free_name(taken: Iterable[str], stem: str, endings: Sequence[str]) -> str:
     """`stem`, or `stem_1`, `stem_2`… such that no `stem + ending` is taken."""
     names, count, candidate = set(taken), 0, stem

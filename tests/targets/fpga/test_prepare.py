@@ -14,7 +14,7 @@ from planish.models import letters, zoo
 from planish.models.task import Task
 from planish.targets.fpga.lower import lower, unsupported
 from planish.targets.fpga.prepare import Prepare
-from planish.targets.fpga.program import Aggregate
+from planish.targets.fpga.program import Aggregate, Microscale
 from tests.support import require
 from tests.targets.fpga.models import MODELS, calibration, prepared, quantized
 from tests.targets.fpga.programs import assert_equal
@@ -66,6 +66,26 @@ def test_formats(weights: str, bits: int, rounding: str) -> None:
     assert_equal(small, lower(small), (MODELS[name].inputs(40, seed=5),))
 
 
+@pytest.mark.parametrize(
+    ("name", "activations"),
+    [
+        ("flat", "mxint8~dynamic"),
+        ("flat", "int4@g4axis1*e8m0~floor~dynamic"),
+        ("decoder", "bfp8~dynamic"),
+        ("decoder", "int6@token*e8m0~floor~down~dynamic"),
+        pytest.param("attention", "mxint8@g8~dynamic", marks=pytest.mark.long),
+    ],
+)
+def test_activations_that_share_exponents(name: str, activations: str) -> None:
+    graph = Prepare()(quantized(name, "mxint8@g4" if name == "decoder" else "int8", activations), calibration(name))
+    program = lower(graph)
+    assert any(isinstance(each, Microscale) for each in program.operations)
+    assert_equal(graph, program, (MODELS[name].inputs(200, seed=6) * 2,))
+    x = MODELS[name].inputs(50, seed=9)
+    exact, found = quantized(name, "int8", activations)(x), graph(x)
+    assert float((exact - found).square().mean()) < 0.02 * float(exact.square().mean())
+
+
 def test_it_goes_on_training_saving_and_being_judged(tmp_path: object) -> None:
     graph = prepared("cnn")
     net = graph.module()
@@ -81,6 +101,14 @@ def test_it_goes_on_training_saving_and_being_judged(tmp_path: object) -> None:
     x = MODELS["cnn"].inputs(20, seed=4)
     assert torch.equal(again(x), graph(x))
     assert_equal(again, lower(again), (x,))
+
+
+def test_one_bit_of_what_is_never_negative_is_zero_or_one() -> None:
+    graph = Prepare(bits=1)(quantized("flat", "ternary", "uint1"), calibration("flat"))
+    cast = next(node for node in graph.nodes if node.op == "cast" and "relu" in node.inputs[0].name)
+    assert cast.format is not None
+    assert cast.format.element.minimum == 0 < cast.format.element.maximum
+    assert_equal(graph, lower(graph), (MODELS["flat"].inputs(40, seed=5),))
 
 
 class Unquantized(nn.Module):
@@ -106,6 +134,9 @@ def test_formats_without_integer_meaning_are_refused() -> None:
     assert {each.path for each in Prepare().unsupported(graph)} == {"conv", "head"}
     graph = quantized("flat", "int4@g4", None)
     assert "each block" in Prepare().unsupported(graph)[0].reason
+    for dynamic in ("int8~dynamic", "int8@g4*e8m0~ceil~dynamic", "mxint8*e4m0~dynamic"):
+        graph = quantized("flat", "int8", dynamic)
+        assert "floor" in Prepare().unsupported(graph)[0].reason
     graph = quantized("flat", "int8", "e5m2")
     assert "no integer meaning" in Prepare().unsupported(graph)[0].reason
 

@@ -24,7 +24,7 @@ from planish.targets.fpga.operations.layout import Concat, Permute, Repeat, Resh
 from planish.targets.fpga.operations.pointwise import Add, Constant, Lookup, Requantize
 from planish.targets.fpga.operations.products import Aggregate, Convolve, Embed, Linear, MatMul, Multiply
 from planish.targets.fpga.operations.rounding import ROUNDINGS
-from planish.targets.fpga.operations.rows import Normalize, Pool, Reduce
+from planish.targets.fpga.operations.rows import Microscale, Normalize, Pool, Reduce
 
 __all__ = [
     "ROUNDINGS",
@@ -40,6 +40,7 @@ __all__ = [
     "Linear",
     "Lookup",
     "MatMul",
+    "Microscale",
     "Multiply",
     "Normalize",
     "Operation",

@@ -21,6 +21,7 @@ from planish.targets.fpga.program import (
     Linear,
     Lookup,
     MatMul,
+    Microscale,
     Multiply,
     Normalize,
     Operation,
@@ -99,6 +100,8 @@ def program() -> Program:
         Normalize, "normed", "x_row x_variance", (3, 5), root=True, index=4, table=table, shift=9,
         codes=Codes(-32, 31),
     )  # fmt: skip
+    comes("run", (3, 5), 11)
+    put(Microscale, "scaled", "x_run", (3, 5), group=2, low=-8, high=7)
     comes("most", (3, 5), 8)
     put(Reduce, "largest", "x_most", (3, 1), kind="max")
     put(Reduce, "total", "x_most", (3, 1), kind="sum")

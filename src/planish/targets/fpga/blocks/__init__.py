@@ -20,6 +20,7 @@ blocks = Registry(
         "repeat": "planish.targets.fpga.blocks.moves:RepeatBlock",
         "reduce": "planish.targets.fpga.blocks.reduce:ReduceBlock",
         "normalize": "planish.targets.fpga.blocks.normalize:NormalizeBlock",
+        "microscale": "planish.targets.fpga.blocks.microscale:MicroscaleBlock",
         "multiply": "planish.targets.fpga.blocks.multiply:MultiplyBlock",
         "matmul": "planish.targets.fpga.blocks.matmul:MatMulBlock",
         "permute": "planish.targets.fpga.blocks.permute:PermuteBlock",

@@ -1,22 +1,35 @@
-"""Casts to fixed point: a requantization where products and clamps come before them, otherwise a table."""
+"""Casts to fixed point: a requantization where products and clamps come before them, otherwise a table; and to runs
+that share exponents.
+"""
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
+from planish.formats import Int
 from planish.graph import Node
 from planish.targets.fpga.lowering.context import Context, Refusal
 from planish.targets.fpga.lowering.dyadic import power_of_two
-from planish.targets.fpga.lowering.functions import Grid, evaluate, grid_of, is_function, leaf_of, to_codes
+from planish.targets.fpga.lowering.functions import (
+    ROUNDINGS,
+    Grid,
+    evaluate,
+    grid_of,
+    is_function,
+    leaf_of,
+    run_of,
+    to_codes,
+)
 from planish.targets.fpga.lowering.held import Held
 from planish.targets.fpga.lowering.quotients import normalize
 from planish.targets.fpga.operations.base import Codes, Value
 from planish.targets.fpga.operations.pointwise import Lookup, Requantize
 from planish.targets.fpga.operations.rounding import shift_right
+from planish.targets.fpga.operations.rows import Microscale
 
 MOST_ENTRIES = 2**16
 """Of a table."""
@@ -24,6 +37,8 @@ MOST_ENTRIES = 2**16
 
 def cast(context: Context, node: Node) -> Held:
     """A cast to fixed point, with the functions before it."""
+    if node.format is not None and (run := run_of(node.format)) is not None:
+        return _microscaled(context, node, *run)
     grid, (source, *_) = grid_of(context, node), node.inputs
     if source.kind == "input":
         return door(context, source, grid.codes, grid.rounding)
@@ -35,6 +50,23 @@ def cast(context: Context, node: Node) -> Held:
         if held.value.codes.high - held.value.codes.low < MOST_ENTRIES:
             return _table(context, node, leaf, held, grid)
     return _requantized(context, node, scaling, grid)
+
+
+def _microscaled(context: Context, node: Node, axis: int, size: int | None) -> Held:
+    """Numbers that share exponents with their neighbors, on the grid that they come on."""
+    form = node.format
+    assert form is not None
+    assert isinstance(form.element, Int)
+    held = context.last(context.take(node.inputs[0]), axis, node)
+    came, element = held.value.codes, form.element
+    fields = {"group": size or held.value.row, "low": element.lowest, "high": element.highest}
+    scaled = Microscale((held.name,), held.value, **fields, rounding=ROUNDINGS[form.rounding])
+    if not scaled.most(came):
+        return held
+    low, high = scaled.bounds(held.value)
+    value = context.value(node, held.value.shape, Codes(low, high, came.frac))
+    context.emit(replace(scaled, output=value))
+    return Held(value, held.model, held.axes)
 
 
 def door(context: Context, source: Node, codes: Codes, rounding: str) -> Held:

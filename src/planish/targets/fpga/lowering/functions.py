@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch import fx
 
-from planish.formats import Float, Int
+from planish.formats import E8M0, Float, Format, Int
 from planish.graph import Node
 from planish.targets.fpga.lowering.context import Context, Refusal
 from planish.targets.fpga.lowering.dyadic import power_of_two
@@ -61,6 +61,21 @@ class Grid:
     rounding: str
 
 
+def run_of(form: Format) -> tuple[int, int | None] | None:
+    """The axis along which numbers share exponents that follow from them, and how many do (None: all along it).
+
+    So it is with MX and block floating point of integers (`mxint8~dynamic`, `int4@g16*e8m0~floor~dynamic`); None for
+    other formats.
+    """
+    if not form.is_dynamic or not isinstance(form.element, Int) or form.block is None or form.scale is None:
+        return None
+    scale, block = form.scale, form.block
+    told = Format(form.element, block, scale, rounding=form.rounding, rule="floor", is_dynamic=True)
+    powers = scale.element == E8M0 and not scale.levels
+    plain = form == told and powers and len(block.sizes) == 1 and block.others == "one"
+    return block.sizes[0] if plain and form.rounding in ROUNDINGS else None
+
+
 def grid_of(context: Context, cast: Node) -> Grid:
     """The fixed-point format of a cast.
 
@@ -73,7 +88,7 @@ def grid_of(context: Context, cast: Node) -> Grid:
     if not isinstance(element, Int) or format.zero_point or format.residual or format.offset:
         raise Refusal(f"{format} has no integer meaning: a fixed-point format has, such as q3.4")
     if format.is_dynamic:
-        raise Refusal(f"the scale of {format} is computed from the numbers; a fixed one is a power of two")
+        raise Refusal(f"the scales of {format} are computed from the numbers, and are no powers of two by `floor`")
     if format.rounding not in ROUNDINGS:
         raise Refusal(f"hardware rounds {', '.join(ROUNDINGS)}, and {format} {format.rounding}")
     frac = element.frac

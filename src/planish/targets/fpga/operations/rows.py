@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from typing_extensions import override
 
-from planish.targets.fpga.operations.base import Integers, Operation, Value
+from planish.targets.fpga.operations.base import Codes, Integers, Operation, Value
 from planish.targets.fpga.operations.pointwise import check_rounding
 from planish.targets.fpga.operations.rounding import shift_right
 from planish.targets.fpga.operations.windows import check_windows, padded, taps, window_shape
@@ -100,6 +100,69 @@ class Normalize(Operation):
     @override
     def bounds(self, *inputs: Value) -> tuple[int, int]:
         return self.output.codes.low, self.output.codes.high
+
+
+@dataclass(frozen=True, eq=False)
+class Microscale(Operation):
+    """Runs of a row that share an exponent (block floating point; OCP MX 1.0, section 6.3, for integer elements).
+
+    With `m` the largest magnitude of a run, `s = max(floor(log2 m) - floor(log2 high), 0)` low bits go: each number `x`
+    becomes `clamp(round(x * 2**-s), low, high) * 2**s`, on the grid that it came on.
+
+    Attributes:
+        group: Numbers in a run; the last one of a row may have fewer.
+        low: The lowest code of an element.
+        high: The highest one.
+        rounding: As for `Requantize`.
+    """
+
+    group: int
+    low: int
+    high: int
+    rounding: str = "even"
+
+    @property
+    def top(self) -> int:
+        """The place of the highest bit of an element's magnitude."""
+        return self.high.bit_length() - 1
+
+    @override
+    def check(self) -> None:
+        check_rounding(self, self.rounding)
+        self.require(self.group > 0, f"a run of {self.group} numbers")
+        self.require(self.low <= 0 < self.high, f"elements from {self.low} to {self.high} share no exponent")
+
+    @override
+    def run(self, *codes: Integers) -> Integers:
+        (x,) = codes
+        row = x.shape[-1]
+        ends = np.arange(0, row, self.group)
+        largest = np.maximum.reduceat(np.abs(x), ends, axis=-1)
+        places = np.frexp(largest.astype(np.float64))[1].astype(np.int64) - 1  # exact: `shape` refuses what is wider
+        shift = np.repeat(np.maximum(places - self.top, 0), self.group, axis=-1)[..., :row]
+        return np.clip(shift_right(x, shift, self.rounding), self.low, self.high) << shift
+
+    @override
+    def shape(self, *inputs: Value) -> tuple[int, ...]:
+        (x,) = inputs
+        self.require(x.codes.largest < 2**53, f"{x.name} has more than the 53 bits in which float64 is exact")
+        self.require(self.most(x.codes) > 0, f"no bit of {x.name}, {x.codes.low} to {x.codes.high}, ever goes")
+        return x.shape
+
+    def most(self, codes: Codes) -> int:
+        """The most bits that go."""
+        return max(codes.largest.bit_length() - 1 - self.top, 0)
+
+    @override
+    def bounds(self, *inputs: Value) -> tuple[int, int]:
+        codes = inputs[0].codes
+
+        def reached(end: int, shift: int) -> int:
+            rounded = int(shift_right(np.asarray(end), shift, self.rounding))
+            return min(max(rounded, self.low), self.high) << shift
+
+        shifts = range(self.most(codes) + 1)
+        return min(reached(codes.low, each) for each in shifts), max(reached(codes.high, each) for each in shifts)
 
 
 @dataclass(frozen=True, eq=False)

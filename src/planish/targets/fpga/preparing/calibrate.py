@@ -11,6 +11,7 @@ from planish.formats.rounding import Rounding
 from planish.graph import ROLES, Data, Graph, Node, Progress
 from planish.graph.evaluate import fold
 from planish.targets.fpga.lowering.dyadic import dyadic
+from planish.targets.fpga.lowering.functions import run_of
 from planish.targets.fpga.preparing.ranges import fixed_format
 
 SUM_BITS = 32
@@ -77,6 +78,8 @@ class Places:
         return self.known[node.fx]
 
     def _find(self, node: Node) -> int:
+        if node.op == "cast" and node.format is not None and run_of(node.format) is not None:
+            return self.of(node.inputs[0])
         if node.op == "cast" and node.format is not None and isinstance(node.format.element, Int):
             return node.format.element.frac - _exponent(node)
         if self._constant.get(node.fx, False) and (value := fold(self.graph, node.fx)) is not None:

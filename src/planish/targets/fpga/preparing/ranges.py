@@ -27,7 +27,7 @@ def fixed_format(values: Tensor, bits: int, rounding: Rounding, where: str) -> F
     low, high = (float(flat.min()), float(flat.max())) if flat.numel() else (0.0, 0.0)
     if not math.isfinite(low) or not math.isfinite(high):
         raise DataError("a value is NaN or infinite on the calibration data", where, "check the data and the model")
-    signed = low < 0 or bits == 1
+    signed = low < 0
     sample = (
         flat if flat.numel() <= MOST else torch.cat([flat[:: -(-flat.numel() // MOST)], flat.new_tensor([low, high])])
     )

@@ -8,7 +8,7 @@ from torch import Tensor
 from planish.formats import Format, Int
 from planish.graph import FAMILIES, ROLES, Node
 from planish.targets.fpga.lowering.dyadic import power_of_two
-from planish.targets.fpga.lowering.functions import FUNCTIONS, ROUNDINGS
+from planish.targets.fpga.lowering.functions import FUNCTIONS, ROUNDINGS, run_of
 from planish.targets.fpga.lowering.rules import RULES
 from planish.targets.fpga.preparing import weights
 from planish.targets.fpga.preparing.context import MOVES, Preparation, State
@@ -19,6 +19,8 @@ CLAMPS = frozenset({"relu", "relu_", "relu6", "hardtanh", "hardtanh_", "clamp", 
 PRODUCTS = frozenset({"matmul", "mm", "bmm", "mv"})
 SUMS = frozenset({"add", "add_", "sub", "sub_", "rsub"})
 FACTORS = frozenset({"mul", "mul_", "div", "div_"})
+OCTAVES = 8
+"""Between the largest numbers of runs that share an exponent: what these are rounded from has as many bits more."""
 
 
 def walk(preparation: Preparation) -> None:
@@ -62,7 +64,7 @@ def _input(preparation: Preparation, node: Node) -> None:
         return
     bits = preparation.options.bits
     if reader is not None and reader.format is not None and isinstance(reader.format.element, Int):
-        bits = reader.format.bits
+        bits = _bits_before(reader.format)
         if _is_fixed(reader):
             cast = preparation.cast_to(node, reader.format, preparation.following(node))
             _read_by_all(preparation, node, cast)
@@ -83,6 +85,11 @@ def _first_cast(node: Node) -> Node | None:
         if found is not None:
             return found
     return None
+
+
+def _bits_before(form: Format) -> int:
+    """Of the fixed point that a cast becomes, or that what shares exponents is rounded from."""
+    return form.element.bits + OCTAVES * (run_of(form) is not None)
 
 
 def _is_fixed(cast: Node) -> bool:
@@ -165,6 +172,12 @@ def _cast(preparation: Preparation, node: Node) -> None:
         preparation.refuse(node, f"{form} has no integer meaning: a fixed-point or integer format has")
         return
     source = node.inputs[0]
+    if run_of(form) is not None:
+        preparation.fix(node, source, _bits_before(form))
+        return
+    if form.is_dynamic:
+        preparation.refuse(node, f"{form} finds its scales as numbers come: only 'floor' to powers of two can be built")
+        return
     if preparation.wishes.get(source.name) == form.bits:  # cast for this reader a moment ago
         preparation.edit.replace(node, source)
         return

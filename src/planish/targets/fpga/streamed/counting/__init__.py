@@ -12,6 +12,7 @@ COUNTERS: dict[str, Callable[[Parameters], Count]] = {
     "matmul": products.matmul,
     "aggregate": products.aggregate,
     "normalize": products.normalize,
+    "microscale": streams.microscale,
     "convolve": windows.convolve,
     "depthwise": windows.depthwise,
     "pool": windows.pool,

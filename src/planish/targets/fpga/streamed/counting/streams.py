@@ -83,6 +83,32 @@ def reduce(p: Parameters) -> Count:
     return made
 
 
+def microscale(p: Parameters) -> Count:
+    """Of rtl/microscale.sv, rtl/shift_round.sv and two of rtl/fifo.sv."""
+    lanes, width, run, out, element = (p[name] for name in ("LANES", "WIDTH", "RUN", "OUT_WIDTH", "ELEMENT"))
+    most, beats = width - 1 - p["TOP"], -(-p["ROW"] // lanes)
+    more = most.bit_length()
+    made = Count("microscale", 5 + lanes * most + most + more + 5 + 4 * more + more // 2)
+    made.counter(run)
+    if run < beats:
+        made.counter(beats)
+    if p["SIGNED"]:
+        made.adder(width, lanes)
+        made.logic["magnitude"] += lanes * width
+    made.logic["missing"] += (beats * lanes - p["ROW"]) * width
+    made.logic["highest"] += lanes * most
+    fill_fifo(made, lanes * width + 1, run + 7)
+    fill_fifo(made, more, run + 7)
+    made.ff += lanes * (2 * (width + 2) + width + 1 + element + out)
+    made.adder(width + 1, lanes)
+    if p["SIGNED"]:
+        made.comparator(width + 2 - p["TOP"], lanes)
+    made.logic["clamp"] += lanes * element
+    made.logic["shift"] += lanes * (width + 2) * more
+    made.logic["back"] += lanes * out * more
+    return made
+
+
 def _halved(lanes: int) -> int:
     """Numbers on all levels of a tree but the first."""
     found = 0
