@@ -79,19 +79,22 @@ class Point:
 
 
 POINTS = (
-    Point((), 2, 2, 3, 0.6),
     Point((), 3, 2, 2, 0.6),
-    Point((20,), 2, 2, 2, 0.65),
-    Point((16,), 2, 2, 3, 0.7),
-    Point((24,), 2, 2, 3, 0.8),
-    Point((24,), 2, 2, 3, 0.6),
-    Point((32,), 2, 2, 3, 0.7),
-    Point((24,), 3, 3, 3, 0.7),
+    Point((), 2, 2, 3, 0.6),
+    Point((12,), 3, 2, 3, 0.6),
+    Point((8,), 4, 2, 3, 0.4),
+    Point((16,), 3, 2, 3, 0.6),
+    Point((24,), 4, 2, 3, 0.7),
+    Point((20,), 2, 4, 4, 0.6),
+    Point((20,), 3, 3, 3, 0.5),
+    Point((20,), 4, 3, 4, 0.6),
+    Point((20,), 4, 4, 4, 0.5),
     Point((32,), 3, 3, 4, 0.6),
-    Point((48,), 3, 3, 4, 0.7),
-    Point((48,), 4, 4, 4, 0.6),
-    Point((64,), 4, 4, 4, 0.6),
-    Point((48, 48), 4, 4, 4, 0.7),
+    Point((24,), 4, 4, 4, 0.5),
+    Point((64,), 2, 4, 4, 0.6),
+    Point((48, 24), 3, 4, 4, 0.6),
+    Point((48,), 4, 3, 4, 0.4),
+    Point((96,), 3, 2, 4, 0.5),
     Point((96,), 4, 4, 4, 0.6),
     Point((192, 128), 6, 6, 4, 0.0, 1024),
 )
@@ -149,7 +152,7 @@ def trained(point: Point, folder: Path, floats: int, casts: int) -> dict[str, An
         Prepare(point.activations, wide=SUMS, rounding="halfup"),
     )
     prepared = recipe(graph, data=[((a,), {}) for a in data("calibration")[0].split(100)])
-    prepared = planish.train(prepared, items, Training(epochs=casts, learning_rate=7e-3))
+    prepared = planish.train(prepared, items, Training(epochs=casts, learning_rate=1.5e-2))
     target = Fpga(clock=CLOCK, mode="unroll", name=point.name)
     if point.cycles:
         target = Fpga(clock=CLOCK, throughput=125e6 / point.cycles, name=point.name)
