@@ -24,8 +24,9 @@ class Prepare(Pass):
     The weights are quantized already, to integers with a scale for each output channel or for the tensor, to blocks
     whose scales are powers of two, or in fixed point. Scales go behind the sums as fixed-point multipliers, batch norms
     with them. Softmax, attention, norms, means and activation functions become sums, products and tables in front of
-    casts; fraction bits are those of least squared error on the calibration data. In float64 what comes out computes
-    the numbers of the integer program, bit for bit, and it trains like any other graph.
+    casts; fraction bits are those of least squared error on the calibration data. Casts to blocks of integers that
+    share an exponent (MXINT) stay, behind fixed point of eight bits more. In float64 what comes out computes the
+    numbers of the integer program, bit for bit, and it trains like any other graph.
 
     Attributes:
         bits: Of values that layers read and that no cast of the user's gives a number of bits.

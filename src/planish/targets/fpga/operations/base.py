@@ -88,8 +88,8 @@ class Value:
 class Operation(ABC):
     """One step of a program: reads values by name and makes one.
 
-    `run` takes and gives codes with a leading batch axis. Sums and products are exact; only `Requantize`, `Normalize`
-    and tables lose anything.
+    `run` takes and gives codes with a leading batch axis. Sums and products are exact; only `Requantize`,
+    `Normalize`, `Microscale` and tables lose anything.
 
     Raises:
         GraphError: When made, if its own numbers do not fit each other or its output.
