@@ -273,6 +273,8 @@ def test_bad_input(graphs):
     for form in ("mxint8", "mxfp4", "nvfp4", "int8@token"):  # one batch would calibrate, and no other run
         with pytest.raises(OptionError, match=r"(?s)next batch.*0.input.*dynamic"):
             Recipe(Quantize("int8", form)).plan(graph)
+        with pytest.raises(OptionError, match="next batch"):
+            Quantize("int8", form).candidates(graph)
     with pytest.raises(OptionError, match="store their scales"):
         Quantize("int8~dynamic")(graph)
 

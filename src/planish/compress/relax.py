@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from planish.compress.ranges import find_range
+from planish.compress.sites import static_shape
 from planish.formats import Format
 from planish.graph import Candidate, Node, cast
 from planish.graph.shapes import example
@@ -70,6 +71,12 @@ def weight(layer: Node, format: Format) -> Candidate:
 
 
 def activation(source: Node, format: Format, readers: Iterable[Node]) -> Candidate:
-    """The rounding of an activation that some operations read."""
+    """The rounding of an activation that some operations read.
+
+    Raises:
+        OptionError: The format's static scales would serve one batch only.
+    """
+    if format.scale is not None and not format.is_dynamic:
+        static_shape(format, source.value.shape, source.path or source.name)
     rounding = RoundActivation(format, example(source))
     return Candidate(source.name, (source.name,), rounding, tuple(reader.name for reader in readers))
