@@ -4,6 +4,7 @@ from planish.compress.adapt import Adapt
 from planish.compress.adaptive import EarlyExit, MergeTokens, PruneTokens
 from planish.compress.allocate import Allocate
 from planish.compress.architecture import Attention, Depth, Heads, KernelSize, Replace, Width
+from planish.compress.balance import Balance
 from planish.compress.cluster import Cluster
 from planish.compress.correct import Correct
 from planish.compress.factorize import Factorize
@@ -18,6 +19,7 @@ __all__ = [
     "Adapt",
     "Allocate",
     "Attention",
+    "Balance",
     "Cluster",
     "Correct",
     "Depth",

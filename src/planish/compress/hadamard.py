@@ -53,7 +53,8 @@ def _paley(prime: int) -> Tensor:
 
 
 def turned(tensor: Tensor, matrix: Tensor, axis: int) -> Tensor:
-    """A tensor with runs of channels along an axis multiplied by `matrix` from the right; its size divides the axis."""
+    """A tensor with runs of channels along an axis multiplied from the right, all by one matrix `(size, size)`, or each
+    by its own of `(runs, size, size)`."""
     moved = tensor.detach().double().movedim(axis, -1)
-    blocks = moved.unflatten(-1, (-1, len(matrix))) @ matrix
-    return blocks.flatten(-2).movedim(-1, axis).to(tensor.dtype).contiguous()
+    runs = moved.reshape(-1, moved.shape[-1]).unflatten(-1, (-1, matrix.shape[-1])).transpose(0, 1) @ matrix
+    return runs.transpose(0, 1).reshape(moved.shape).movedim(-1, axis).to(tensor.dtype).contiguous()

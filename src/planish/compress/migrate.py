@@ -35,7 +35,7 @@ def migrate(graph: Graph, changes: list[tuple[Site, Change]]) -> Graph:
     for site, change in changes:
         for layer in site.layers:
             if change.shift is not None:
-                _add_to_bias(edit, layer, change.shift)
+                add_to_bias(edit, layer, change.shift)
             _scale_tensor(edit, layer.weight, change.scale, roles(layer).in_axis)
         maker = makers.get(site.source.name)
         if maker is None:
@@ -58,7 +58,8 @@ def shifts(site: Site, maker: Node | None) -> bool:
     return own and (maker is None or (maker == site.source and _norm_bias(maker) is not None))
 
 
-def _add_to_bias(edit: Editor, layer: Node, shift: Tensor) -> None:
+def add_to_bias(edit: Editor, layer: Node, shift: Tensor) -> None:
+    """Make up for a shift of what a layer reads, by its bias."""
     assert layer.weight is not None
     assert layer.bias is not None
     weight = fold(edit.graph, layer.weight.fx)

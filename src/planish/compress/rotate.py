@@ -5,17 +5,12 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-import torch
-from torch import Tensor
-
-from planish.compress.hadamard import rotation, turned
-from planish.compress.migrate import producers
-from planish.compress.sites import Site, free_name, roles, sites, weighted
+from planish.compress.hadamard import rotation
+from planish.compress.mix import Mix, fold_into, head, makers, mixable, put_in_front
+from planish.compress.sites import Site, weighted
 from planish.compress.stream import Stream, find_stream, fused
 from planish.errors import OptionError
-from planish.graph import Data, Editor, Graph, Node, Pass, Progress, Selector, Step, parse_selector
-
-aten = torch.ops.aten
+from planish.graph import Data, Graph, Node, Pass, Progress, Selector, Step, parse_selector
 
 
 @dataclass(frozen=True)
@@ -78,25 +73,22 @@ class Rotate(Pass):
         edit = graph.edit()
         for site, maker, size in heads:
             matrix = rotation(size, self.seed)
-            _turn(edit, maker.weight, matrix, roles(maker).out_axis)
-            _turn(edit, maker.bias, matrix, 0)
-            for layer in site.layers:
-                _turn(edit, layer.weight, matrix, roles(layer).in_axis)
+            fold_into(edit, maker, site, Mix(matrix, matrix))
         for site in online:
-            self._put_in_front(edit, site)
+            matrix = rotation(self._size(site), self.seed)
+            put_in_front(edit, site, Mix(matrix, matrix))
         result = edit.done()
         return result if stream is None else fused(result, stream, rotation(stream.width, self.seed))
 
     def _places(self, graph: Graph) -> tuple[Stream | None, list[tuple[Site, Node, int]], list[Site]]:
         """What is rotated as a stream, in heads, and by a product in front."""
         linear = [node for node in weighted(graph, self.where) if node.op in ("linear", "addmm")]
-        found = [site for site in sites(linear) if all(_is_plain(layer, site) for layer in site.layers)]
         stream = find_stream(graph, linear)
         inside = set() if stream is None else {layer.name for layer in stream.readers}
+        found = mixable(graph, self.where)
         rest = [site for site in found if not inside.issuperset(layer.name for layer in site.layers)]
-        made = producers(graph, rest).items()
-        makers = {name: maker for name, maker in made if maker.op == "linear" and _is_tensor(maker.weight)}
-        heads = [(site, makers[site.source.name], _head(site)) for site in rest if site.source.name in makers]
+        made = makers(graph, rest)
+        heads = [(site, made[site.source.name], head(site)) for site in rest if site.source.name in made]
         taken = {site.source.name for site, _, _ in heads}
         online = (
             [site for site in rest if site.source.name not in taken and self._size(site) > 1] if self.online else []
@@ -112,42 +104,3 @@ class Rotate(Pass):
     def _size(self, site: Site) -> int:
         width = int(site.source.value.shape[-1])
         return width if self.block is None else math.gcd(self.block, width)
-
-    def _put_in_front(self, edit: Editor, site: Site) -> None:
-        first, source = edit.node(site.layers[0].name), edit.node(site.source.name)
-        matrix, width = rotation(self._size(site), self.seed), int(site.source.value.shape[-1])
-        stem = free_name(edit.graph.tensors, f"{site.path}.input", ["__h"])
-        held = edit.add(f"{stem}__h", matrix.to(source.value.dtype))
-        value = source
-        if len(matrix) < width:
-            value = edit.call(aten.unflatten.int, value, -1, [width // len(matrix), len(matrix)], before=first)
-        value = edit.call(aten.matmul.default, value, held, before=first)
-        if len(matrix) < width:
-            value = edit.call(aten.flatten.using_ints, value, -2, -1, before=first)
-        for layer in site.layers:
-            edit.replace_input(edit.node(layer.name), source, value)
-            _turn(edit, layer.weight, matrix, roles(layer).in_axis)
-
-
-def _head(site: Site) -> int:
-    """Channels of a head, where attention makes what a site reads; else all that it reads."""
-    node = site.source
-    while node.op not in ("scaled_dot_product_attention", "linear"):
-        node = node.inputs[0]
-    return int(node.value.shape[-1])
-
-
-def _turn(edit: Editor, place: Node | None, matrix: Tensor, axis: int) -> None:
-    if place is not None:
-        name = str(place.target)
-        edit.set_tensor(name, turned(edit.graph.tensors[name], matrix, axis))
-
-
-def _is_plain(layer: Node, site: Site) -> bool:
-    weight = layer.weight
-    return weight is not None and _is_tensor(weight) and all(user in site.layers for user in weight.users)
-
-
-def _is_tensor(weight: Node | None) -> bool:
-    """Whether channels may be mixed: not those of a weight behind a mask."""
-    return weight is not None and weight.kind == "tensor"

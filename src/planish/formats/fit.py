@@ -15,12 +15,12 @@ from planish.formats.integer import Int
 from planish.formats.kernels import ranges
 from planish.formats.lut import Lut, fit_codebooks
 from planish.formats.parameters import Given, Parameters, split
-from planish.formats.pow2 import Pow2
 from planish.formats.scaling import (
     OF_THE_NUMBERS,
     POWERS,
     SHRINK,
     clamp_scale_,
+    jumps,
     raw_scale,
     typical,
     zero_point,
@@ -103,9 +103,9 @@ def _least_error(format: Format, low: Tensor, high: Tensor, x: Tensor) -> Parame
     block, exact = format.block or TENSOR, x.to(format._kind(x))
     best = split(format, by_rule(format, low, high, x))
     least = None
-    for shrink in POWERS if _jumps(format) else SHRINK:  # what is above scales and offsets stays that of the full range
+    for shrink in POWERS if jumps(format) else SHRINK:  # what is above scales and offsets stays that of the full range
         trial = split(format, by_rule(format, low * shrink, high * shrink, x, best))
-        error = block.sum((format._cast(x, trial.flat) - exact).square_())
+        error = block.sum((format._cast(x, trial.flat) - exact).square_().double())
         better = torch.ones_like(error, dtype=torch.bool) if least is None else error < least
         least = error if least is None else torch.where(better, error, least)
         best = best.chosen(trial, better)
@@ -130,7 +130,7 @@ def by_rule(format: Format, low: Tensor, high: Tensor, x: Tensor | None, kept: G
         raw = raw_scale(low, high, format.element, format.rule, format.is_affine).float()
     if format.rule in ("floor", "ceil"):
         scale = replace(scale, rounding="down" if format.rule == "floor" else "up")
-    elif format.rule == "mse" and _jumps(format):
+    elif format.rule == "mse" and jumps(format):
         scale = replace(scale, rounding="down")
     if scale.scale is None:
         raw = torch.where(raw == 0, 1.0, raw)  # a block of zeros: any scale will do, one does no harm in an engine
@@ -141,8 +141,3 @@ def by_rule(format: Format, low: Tensor, high: Tensor, x: Tensor | None, kept: G
         return level, *above, *offset
     assert isinstance(format.element, Int)
     return level, zero_point(low, scale._value(level, above), format.element, format.zero_point), *above
-
-
-def _jumps(format: Format) -> bool:
-    """Whether scales are powers of two, few enough to try all that can be best."""
-    return format.scale is not None and isinstance(format.scale.element, Pow2) and format.scale.scale is None

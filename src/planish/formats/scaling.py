@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+# ruff: noqa: A002  (`format` is the word for it everywhere else)
+from typing import TYPE_CHECKING, Literal
 
 import torch
 from torch import Tensor
@@ -10,6 +11,10 @@ from torch import Tensor
 from planish.formats.block import Block
 from planish.formats.element import Element
 from planish.formats.integer import Int
+from planish.formats.pow2 import Pow2
+
+if TYPE_CHECKING:
+    from planish.formats.format import Format
 
 Rule = Literal["absmax", "floor", "ceil", "peak", "mean", "twn", "mse"]
 """What decides the scale of a block.
@@ -61,6 +66,11 @@ def raw_scale(low: Tensor, high: Tensor, element: Element, rule: Rule, affine: b
     reach = {"floor": 2.0**element.emax, "peak": -element.minimum}.get(rule, element.maximum)
     scale = torch.maximum(magnitude / reach, magnitude.clamp(max=2.0**-149))  # an underflow is not a block of zeros
     return torch.where(high > -low, -scale, scale) if rule == "peak" else scale
+
+
+def jumps(format: Format) -> bool:
+    """Whether scales are powers of two, few enough to try all that can be best."""
+    return format.scale is not None and isinstance(format.scale.element, Pow2) and format.scale.scale is None
 
 
 def typical(x: Tensor, block: Block, rule: Rule) -> Tensor:

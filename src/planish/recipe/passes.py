@@ -37,6 +37,7 @@ passes = Registry(
         "merge": "planish.rewrite:Merge",
         "split-low-rank": "planish.rewrite:SplitLowRank",
         "quantize": "planish.compress:Quantize",
+        "balance": "planish.compress:Balance",
         "rotate": "planish.compress:Rotate",
         "smooth": "planish.compress:Smooth",
     },

@@ -25,6 +25,7 @@ PLACED = [
     "e7m3b0", "fp8*e5m2", "{-1.0,0.0,0.5,2.0}~away", "nf4~up", "nf4~down", "e7m12b125", "uint8@g16~ceil",
     "uint4-zp@g32", "int3@g16*(int6@g16*float16)", "e2m1@g32*(e8m0~up)", "e4m3@g32*e8m0", "int8@g32*(e8m0~up)",
     "q1.6@g8*(e8m0~up)", "e5m10@g16*e8m0", "e4m3fnuz@g16*e8m0~floor",
+    "mxfp4~mse~dynamic", "mxfp6~mse", "mxint8~mse", "mxfp8@g7~mse", "int8@g300*e8m0~mse", "e3m0@g32*e8m0~mse~down",
 ]  # fmt: skip
 
 
@@ -78,7 +79,7 @@ scales = st.sampled_from(
 
 
 @settings(max_examples=60)
-@given(elements, scales, st.integers(1, 70), st.sampled_from(["absmax", "floor", "ceil"]), st.data())
+@given(elements, scales, st.integers(1, 70), st.sampled_from(["absmax", "floor", "ceil", "mse"]), st.data())
 def test_any_format_equals_torch(element, scale: Format, size: int, rule, data: st.DataObject) -> None:
     format = Format(element, group(size), scale, rule=rule, rounding=data.draw(st.sampled_from(["even", "down"])))
     bits = data.draw(st.lists(st.integers(-(2**31), 2**31 - 1), min_size=1, max_size=150))
@@ -93,7 +94,19 @@ def test_any_format_equals_torch(element, scale: Format, size: int, rule, data: 
 
 
 @pytest.mark.parametrize(
-    "name", ["int8", "uint8", "int8@channel0", "int8@channel1", "mxfp4", "nvfp4", "nf4@g64", "int4@g7", "uint4@token"]
+    "name",
+    [
+        "int8",
+        "uint8",
+        "int8@channel0",
+        "int8@channel1",
+        "mxfp4",
+        "nvfp4",
+        "mxfp4~mse",
+        "nf4@g64",
+        "int4@g7",
+        "uint4@token",
+    ],
 )
 def test_threads_change_nothing(name: str) -> None:
     """Many numbers, so that several threads have enough to do."""
@@ -113,7 +126,9 @@ def test_threads_change_nothing(name: str) -> None:
         torch.set_num_threads(threads)
 
 
-@pytest.mark.parametrize("name", ["int8", "int8@channel1", "mxfp4~dynamic", "nvfp4~dynamic", "nf4@g64", "int4@g7"])
+@pytest.mark.parametrize(
+    "name", ["int8", "int8@channel1", "mxfp4~dynamic", "mxfp4~mse~dynamic", "nvfp4~dynamic", "nf4@g64", "int4@g7"]
+)
 @pytest.mark.parametrize("first", [0, 1])
 def test_large_results_equal_torch(name: str, first: int) -> None:
     """Above 8 MiB results go past the caches, where memory begins at a multiple of the vectors' size."""

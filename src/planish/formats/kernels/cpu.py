@@ -29,11 +29,13 @@ from planish.formats.kernels.describe import (
 )
 from planish.formats.parameters import Parameters, split
 from planish.formats.rounding import Rounding
+from planish.formats.scaling import jumps
 
 if TYPE_CHECKING:
     from planish.formats.format import Format
 
-_BY_RANGE: dict[str, Rounding | None] = {"absmax": None, "floor": "down", "ceil": "up"}  # and how the scale is rounded
+_BY_RUN: dict[str, Rounding | None] = {"absmax": None, "floor": "down", "ceil": "up", "mse": "down"}
+"""The rules by which a run's scale can be found as it goes, and how the scale is then rounded."""
 PACKED = 3
 TYPES = {torch.float32: 0, torch.uint8: 1, torch.int8: 1, torch.int32: 2}
 LONGEST = 1 << 14  # a run that is still in the cache when it is read again: PIECE of formats.cpp
@@ -220,12 +222,14 @@ def _measured_levels(format: Format) -> list[tuple[ElementStruct, RuleStruct]]:
     """How one pass finds scales as it goes, and before it the scale of the scales, each in what element; empty where
     scales depend on more than a block and the whole tensor."""
     scale, element = format.scale, format.element
-    if scale is None or format.rule not in _BY_RANGE or scale.is_affine or scale.offset is not None:
+    if scale is None or format.rule not in _BY_RUN or scale.is_affine or scale.offset is not None:
+        return []
+    if format.rule == "mse" and (format.is_affine or not jumps(format)):
         return []
     above = _measured_levels(scale)
     if scale.scale is not None and (format.is_affine or len(above) != 1 or not (scale.block or TENSOR).is_tensor):
         return []
-    struct = element_struct(replace(scale, rounding=_BY_RANGE[format.rule] or scale.rounding))
+    struct = element_struct(replace(scale, rounding=_BY_RUN[format.rule] or scale.rounding))
     if struct is None:
         return []
     rule = RuleStruct(
@@ -235,6 +239,7 @@ def _measured_levels(format: Format) -> list[tuple[ElementStruct, RuleStruct]]:
         both_ends=format.is_affine or element.minimum >= 0,
         affine=format.is_affine,
         zero_is_one=scale.scale is None,
+        least_error=format.rule == "mse",
     )
     if format.zero_point is not None:
         assert isinstance(element, Int)

@@ -69,7 +69,7 @@ class RuleStruct(ctypes.Structure):
 
     _fields_ = (
         *((name, ctypes.c_float) for name in ("divisor", "smallest", "largest")),
-        *((name, ctypes.c_int32) for name in ("both_ends", "affine", "zero_is_one")),
+        *((name, ctypes.c_int32) for name in ("both_ends", "affine", "zero_is_one", "least_error")),
         *((name, ctypes.c_float) for name in ("lowest", "zero_low", "zero_high")),
     )
 

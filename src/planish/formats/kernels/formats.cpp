@@ -10,7 +10,7 @@
 
 struct Rule {  // how a scale follows from its run: scaling.py; mirrored in describe.py
     float divisor, smallest, largest;
-    int32_t both_ends, affine, zero_is_one;
+    int32_t both_ends, affine, zero_is_one, least_error;
     float lowest, zero_low, zero_high;
 };
 
@@ -220,14 +220,15 @@ static INLINE F raw_scale(const Rule& r, F top, F bottom) {
 }
 
 // What scaling.py does with the ends of n runs: their scales, as numbers of the scale's own format whose scale is `outer`,
-// and zero points. Where the range is symmetric, `high` is the magnitude. All arrays have room for a whole vector more.
+// and zero points. Where the range is symmetric, `high` is the magnitude. Ranges count `share` times. All arrays have room
+// for a whole vector more.
 template <class Q>
-static void levels(const Q& q, const Rule& r, float outer, int64_t n, const float* low, const float* high, float* level,
-                   float* zero) {
+static void levels(const Q& q, const Rule& r, float outer, float share, int64_t n, const float* low, const float* high,
+                   float* level, float* zero) {
     const F none = F{}, limit = all(FLT_MAX);
     for (int64_t i = 0; i < n; i += LANES) {
-        const F top = highest(none, clamp(load<F>(high + i), -limit, limit));
-        const F bottom = r.affine ? lowest(none, clamp(load<F>(low + i), -limit, limit)) : none;
+        const F top = highest(none, clamp(load<F>(high + i), -limit, limit)) * share;
+        const F bottom = r.affine ? lowest(none, clamp(load<F>(low + i), -limit, limit)) * share : none;
         F raw = raw_scale(r, top, bottom);
         if (r.zero_is_one) raw = select(raw == 0.0f, all(1.0f), raw);
         F scale = clamp(q.grid(raw / outer, none), all(r.smallest), all(r.largest));
@@ -244,7 +245,7 @@ static float outer_scale(const Rule& rule, const Element& e, const Rule& above, 
     const F limit = all(FLT_MAX), most = highest(F{}, clamp(all(top), -limit, limit));
     float high[LANES], level[LANES];
     store(high, raw_scale(rule, most, F{}));
-    with(e, [&](const auto& q) { levels(q, above, 1.0f, 1, high, high, level, nullptr); });
+    with(e, [&](const auto& q) { levels(q, above, 1.0f, 1.0f, 1, high, high, level, nullptr); });
     return level[0];
 }
 
@@ -262,6 +263,43 @@ static void cast_piece(const Element& e, const Blocks& b, const Scales& s, const
         };
         walk(b, begin, end, runs, each);
     });
+}
+
+// The squared error of n numbers, each square rounded to a float, their sum exact enough to tell any two apart.
+static double squared_error(const float* x, const float* cast, int64_t n) {
+    double part[LANES] = {}, total = 0.0;
+    for (; n >= LANES; n -= LANES, x += LANES, cast += LANES)
+        for (int k = 0; k < LANES; ++k) {
+            const float off = cast[k] - x[k], square = off * off;
+            part[k] += square;
+        }
+    for (int64_t i = 0; i < n; ++i) {
+        const float off = cast[i] - x[i], square = off * off;
+        part[i] += square;
+    }
+    for (const double some : part) total += some;
+    return total;
+}
+
+// The levels of the runs [first, stop) that leave the least squared error, of all powers of two near their largest
+// numbers; of equally good ones the largest.
+template <int64_t MOST>
+static void least_error(const Element& e, const Element& scale, const Rule& rule, const Blocks& b, const float* x,
+                        int64_t first, int64_t stop, const float* low, const float* high, float* level) {
+    float trial[MOST + LANES], cast[PIECE];
+    double least[MOST];
+    const int64_t begin = b.start(first), end = b.start(stop);
+    const Scales here{trial - first, nullptr, 1.0f, true};
+    for (const float share : {2.0f, 1.0f, 0.5f, 0.25f}) {  // POWERS of scaling.py
+        with(scale, [&](const auto& q) { levels(q, rule, 1.0f, share, stop - first, low, high, trial, nullptr); });
+        cast_piece(e, b, here, x, cast - begin, begin, end, 0);
+        for (int64_t run = first, at = 0; run < stop; ++run) {
+            const int64_t n = run % b.count == b.count - 1 ? b.length - (b.count - 1) * b.run : b.run;
+            const double error = squared_error(x + begin + at, cast + at, n);
+            if (share == 2.0f || error < least[run - first]) least[run - first] = error, level[run - first] = trial[run - first];
+            at += n;
+        }
+    }
 }
 
 static void cast_some(const Element& e, const Blocks& b, const Scales& s, const float* x, void* out, int32_t type,
@@ -368,7 +406,8 @@ void planish_measure_and_cast(const Element* e, const Element* scale, const Rule
         store(low + (stop - first), F{}), store(high + (stop - first), F{});
         if (!highs) measure(*b, x, first, stop, rule->both_ends, 0, low, high);
         const float* top = highs ? highs + first : high;
-        with(*scale, [&](const auto& q) { levels(q, *rule, outer, stop - first, low, top, level, zero); });
+        if (rule->least_error) least_error<MOST>(*e, *scale, *rule, *b, x, first, stop, low, top, level);
+        else with(*scale, [&](const auto& q) { levels(q, *rule, outer, 1.0f, stop - first, low, top, level, zero); });
         const Scales here{level - first, rule->affine ? zero - first : nullptr, outer, rescale};
         const int64_t begin = b->start(first), end = b->start(stop);
         cast_some(*e, *b, here, x, out, type, width, begin, end, highs ? NEAR : end - begin);
