@@ -128,13 +128,13 @@ def onnxruntime_4bit(algorithm: str, block: int = 32) -> Peer:
 # torchao --------------------------------------------------------------------------------------------------------------
 
 
-def torchao(config: Callable[[], Any]) -> Peer:
-    """`torchao.quantization.quantize_` with a config."""
+def torchao(config: Callable[[], Any], kind: torch.dtype = torch.float32) -> Peer:
+    """`torchao.quantization.quantize_` with a config, what is not quantized in `kind`."""
 
     def peer(_items: Items) -> Model:
         from torchao.quantization import quantize_
 
-        module = _encoder()
+        module = _encoder().to(kind)
         quantize_(module, config())
         return _eager(module)
 
@@ -257,7 +257,7 @@ def _eager(module: nn.Module) -> Model:
 
     def call(ids: Tensor, mask: Tensor) -> Tensor:
         with torch.no_grad():
-            return module(ids, mask)
+            return module(ids, mask).float()
 
     return call
 
@@ -278,7 +278,7 @@ PEERS: dict[str, dict[str, Peer]] = {
         "torchao int4 g32": torchao(int4_groups),
         "llm-compressor GPTQ int4 g32": llm_compressor(("GPTQModifier", {"config_groups": W4_GROUPS})),
     },
-    "mxfp4": {"torchao MXFP4": torchao(mxfp4)},
+    "mxfp4": {"torchao MXFP4, the rest in bfloat16": torchao(mxfp4, torch.bfloat16)},
     "sparse-50": {
         "magnitude (torch)": magnitude,
         "torchao Wanda": torchao_wanda(),

@@ -117,6 +117,24 @@ def test_what_is_refused():
         Balance()(chosen, [((torch.randn(2, 4),), {})])
 
 
+def test_blocks_grow_as_far_as_a_share_of_the_work_allows():
+    graph = attention()
+
+    def sizes(share: float | None) -> list[int]:
+        return [int(step.action.split()[5]) for step in Balance(8, share).plan(graph)]
+
+    known = {node.path: node for node in graph.nodes if node.op == "linear"}
+    width = int(known["up"].value.shape[-1])
+    assert set(sizes(None)) == {8}
+    assert max(sizes(1.0)) > 8
+    assert error(graph, Balance(8, 1.0)(graph, items(graph))) < 1e-5
+    for step, size in zip(Balance(8, 0.5).plan(graph), sizes(0.5), strict=True):
+        if "up" in step.path:
+            assert size <= 0.5 * width
+    with pytest.raises(OptionError, match="a share is above 0"):
+        Balance(share=0.0)
+
+
 def test_the_same_seed_gives_the_same_matrices():
     graph, data = wide()
     first, again, other = (Balance(seed=seed)(graph, data).tensors for seed in (0, 0, 1))

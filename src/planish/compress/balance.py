@@ -44,11 +44,15 @@ class Balance(Pass):
     Attributes:
         block: Channels that are mixed: the size of the format's blocks. Where it does not divide the channels of a
             layer, or of a head, their greatest common divisor is taken.
+        share: Let blocks grow to multiples of that as long as the product in front takes at most this share of the
+            multiply-accumulates of the layers behind it: what channels of several blocks have in common is then
+            balanced, too. None leaves them.
         seed: Of the projections and of the rotation's signs.
         where: The linear layers.
     """
 
     block: int = 32
+    share: float | None = None
     seed: int = 0
     where: Selector | str = "linear"
 
@@ -56,6 +60,8 @@ class Balance(Pass):
         object.__setattr__(self, "where", parse_selector(self.where))
         if self.block < 2:
             raise OptionError(f"balancing mixes 2 channels or more, not {self.block}", "block", "block=32")
+        if self.share is not None and not self.share > 0:
+            raise OptionError(f"a share is above 0, not {self.share}", "share", "share=0.3, or None")
 
     def plan(self, graph: Graph) -> list[Step]:
         """One step for each activation, saying where the matrices go."""
@@ -104,8 +110,8 @@ class Balance(Pass):
             maker = made.get(site.source.name)
             if maker is not None and _takes_shift(site) and maker.bias is None:
                 maker = None
-            width = head(site) if maker is not None else int(site.source.value.shape[-1])
-            if (size := math.gcd(self.block, width)) > 1:
+            size = math.gcd(self.block, head(site)) if maker is not None else self._in_front(site)
+            if size > 1:
                 places.append((site, maker, size))
         if not places:
             raise OptionError(
@@ -114,6 +120,14 @@ class Balance(Pass):
                 "put Balance before Quantize",
             )
         return places
+
+    def _in_front(self, site: Site) -> int:
+        """Channels that a product in front of the layers mixes."""
+        width = int(site.source.value.shape[-1])
+        size = math.gcd(self.block, width)
+        outputs = sum(int(layer.value.shape[-1]) for layer in site.layers)
+        most = size if self.share is None else self.share * outputs
+        return max((each for each in range(size, width + 1, size) if width % each == 0 and each <= most), default=size)
 
     def _mixed(self, graph: Graph, mixes: Mapping[str, Mix]) -> Graph:
         edit = graph.edit()
