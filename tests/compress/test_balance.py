@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from planish.compress import Balance, Prune, Quantize, Rotate
 from planish.compress.balance import _geometric_mean
+from planish.compress.hadamard import rotation
 from planish.errors import DataError, OptionError
 from planish.frontends import capture
 from planish.graph import Graph, Pass
@@ -52,6 +53,50 @@ def test_no_other_matrix_leaves_a_smaller_product_of_energies():
     assert best < 0.9 * product(torch.eye(6, dtype=torch.float64))
     for _ in range(50):
         assert product(vectors * values.sqrt() @ vectors.T + 0.1 * torch.randn(6, 6, dtype=torch.float64)) >= best
+
+
+class Pair(nn.Module):
+    """Two layers that read the same."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.left, self.right = nn.Linear(channels, 6), nn.Linear(channels, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return torch.cat([3 * self.left(x), self.right(x)], -1)
+
+
+def test_the_moments_are_those_of_the_paper_weighed_by_each_other():
+    """Outputs are `y = W x + b`, so that gradients of a row's random projections are `W' n / |y|`: all is known."""
+    torch.manual_seed(0)
+    size = 8
+    net = Pair(size).eval()
+    long, short = (torch.randn(8, 500, size) * torch.rand(8, 1, size) + torch.rand(size) for _ in range(2))
+    items = [((torch.cat([20 * a, b]),), {}) for a, b in zip(long, short, strict=True)]
+    graph = capture(net, items[0][0], {"x": {0: "batch"}})
+    balanced = Balance(size)(graph, items)
+
+    x = torch.cat([args[0] for args, _ in items]).double()
+    weight = torch.cat([3 * net.left.weight, net.right.weight]).detach().double()
+    bias = torch.cat([3 * net.left.bias, net.right.bias]).detach().double()
+    squares = (x @ weight.T + bias).square().sum(1, keepdim=True)
+    mean = (x / squares).sum(0) / (1 / squares).sum()
+    of_x = ((x - mean) / squares).T @ (x - mean)
+    of_g = (x.square().sum(1, keepdim=True) / squares).sum() * weight.T @ weight
+    expected = _geometric_mean(of_x[None], of_g[None])[0]
+
+    (forward,) = (balanced.tensors[name].double() for name in balanced.tensors if name.endswith("__h"))
+    (shift,) = (balanced.tensors[name].double() for name in balanced.tensors if name.endswith("__shift"))
+    found = forward @ forward.T
+    assert torch.cosine_similarity(found.flatten(), expected.flatten(), dim=0) > 0.998  # 8,000 random rows, and damping
+    assert (torch.linalg.solve(forward.T, -shift) - mean).norm() < 0.05 * mean.norm()
+    root = forward @ rotation(size, 0).T
+    torch.testing.assert_close(root, root.T, atol=1e-5, rtol=1e-4)  # what is left is spread by the rotation
+
+    def energy(graph: Graph) -> float:
+        return sum(float(graph.tensors[f"{name}.weight"].detach().square().sum()) for name in ("left", "right"))
+
+    assert energy(balanced) == pytest.approx(energy(graph), rel=1e-4)
 
 
 @pytest.mark.parametrize("block", [2, 8, 16, 24])

@@ -12,8 +12,8 @@ from torch import Tensor
 from planish.compress.hadamard import rotation
 from planish.compress.mix import Mix, fold_into, head, makers, mixable, put_in_front
 from planish.compress.sites import Site, roles
-from planish.compress.structured.watch import Watch
 from planish.compress.sweep import check_items
+from planish.compress.watch import Watch
 from planish.errors import DataError, OptionError
 from planish.graph import Data, Graph, Node, Pass, Progress, Selector, Step, parse_selector
 
@@ -32,10 +32,11 @@ class Balance(Pass):
     activation `x` and in the weights that read it. Of all matrices `A` in front, `x -> A x`, the error behind the layer
     is least where `A'A` is the geometric mean `H^-1 # G` of the inverse second moment of `x` and the second moment of
     the gradient `g` with respect to it, followed by a rotation that spreads what is left over the block (Chen et al.,
-    "WUSH", arXiv 2512.00956, where `G` is of the weights; balancing in the words of control theory: Moore 1981). `g` is
-    that of random projections of the outputs, each row divided by its length, so that what counts is the direction of
-    what the model answers. A row of `x` counts as much as its gradient, and a gradient as much as its row. Activations
-    are centered, too, where their readers have biases (Wei et al., "Outlier Suppression+", arXiv 2304.09145).
+    "WUSH", arXiv 2512.00956, where `G` is of the weights; in control theory, balancing: Moore, IEEE Transactions on
+    Automatic Control 26(1), 1981). `g` is that of random projections of the outputs, each row divided by its length, so
+    that what counts is the direction of what the model answers. A row of `x` counts as much as its gradient, and a
+    gradient as much as its row. Activations are centered, too, where their readers have biases (Wei et al., "Outlier
+    Suppression+", arXiv 2304.09145).
 
     Outputs are equal but for the rounding of float32. Where a linear layer makes the activation, also through
     attention, matrices go into that layer; anywhere else one product, `channels × block` a token, is put in front. Put

@@ -65,17 +65,18 @@ def put_in_front(edit: Editor, site: Site, mix: Mix) -> None:
     """Mix by a product in front of the layers that read it."""
     first, source = edit.node(site.layers[0].name), edit.node(site.source.name)
     width, size, dtype = int(source.value.shape[-1]), mix.forward.shape[-1], source.value.dtype
+    matrix = mix.forward.reshape(size, size) if size == width else mix.forward
     stem = free_name(edit.graph.tensors, f"{site.path}.input", ["__h", "__shift"])
-    held = edit.add(f"{stem}__h", mix.forward.to(dtype).contiguous())
-    value, cut, own = source, size < width, mix.forward.dim() == 3
-    if cut or own:
+    held = edit.add(f"{stem}__h", matrix.to(dtype).contiguous())
+    value, cut, own = source, size < width, matrix.dim() == 3
+    if cut:
         value = edit.call(aten.unflatten.int, value, -1, [width // size, size], before=first)
     if own:  # runs before rows, so that each run is one product
         value = edit.call(aten.transpose.int, value, -3, -2, before=first)
     value = edit.call(aten.matmul.default, value, held, before=first)
     if own:
         value = edit.call(aten.transpose.int, value, -3, -2, before=first)
-    if cut or own:
+    if cut:
         value = edit.call(aten.flatten.using_ints, value, -2, -1, before=first)
     if mix.shift is not None:
         offset = edit.add(f"{stem}__shift", -turned(mix.shift, mix.forward, 0).to(dtype))

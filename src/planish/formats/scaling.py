@@ -1,8 +1,8 @@
 """From the range of the numbers in a block to its scale."""
 
+# ruff: noqa: A002  (`format` is the word for it everywhere else)
 from __future__ import annotations
 
-# ruff: noqa: A002  (`format` is the word for it everywhere else)
 from typing import TYPE_CHECKING, Literal
 
 import torch

@@ -26,6 +26,7 @@ PLACED = [
     "uint4-zp@g32", "int3@g16*(int6@g16*float16)", "e2m1@g32*(e8m0~up)", "e4m3@g32*e8m0", "int8@g32*(e8m0~up)",
     "q1.6@g8*(e8m0~up)", "e5m10@g16*e8m0", "e4m3fnuz@g16*e8m0~floor",
     "mxfp4~mse~dynamic", "mxfp6~mse", "mxint8~mse", "mxfp8@g7~mse", "int8@g300*e8m0~mse", "e3m0@g32*e8m0~mse~down",
+    "e2m1@g16*(e4m3*e8m0~mse)", "int4@g32*(int6*e8m0~mse)",
 ]  # fmt: skip
 
 
@@ -72,7 +73,14 @@ scales = st.sampled_from(
         get(name)
         for name in (
             *("float32", "e8m0", "float16", "e4m3", "e4m3*float32"),
-            *("e4m3*float16", "e5m2*e8m0~floor", "int8*bfloat16", "uint6*float32~ceil", "e4m3*(e5m2*float32)"),
+            *(
+                "e4m3*float16",
+                "e5m2*e8m0~floor",
+                "int8*bfloat16",
+                "uint6*float32~ceil",
+                "e4m3*(e5m2*float32)",
+                "e4m3*e8m0~mse",
+            ),
         )
     ]
 )

@@ -9,8 +9,8 @@ from torch import fx
 
 from planish.compress.sites import weight_of
 from planish.compress.structured.scores import Criterion
-from planish.compress.structured.watch import Watch
 from planish.compress.sweep import check_items
+from planish.compress.watch import Watch
 from planish.errors import OptionError
 from planish.graph import Data, Graph, Node, Progress
 

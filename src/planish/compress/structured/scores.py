@@ -12,8 +12,8 @@ from torch import Tensor
 from planish.analysis.dependency import Dependencies, Dim, Group, labels_of, leaves
 from planish.compress.sites import roles, weight_of
 from planish.compress.structured import surgeon
-from planish.compress.structured.watch import Watch
 from planish.compress.sweep import check_items
+from planish.compress.watch import Watch
 from planish.graph import ROLES, Data, Graph, Node, Progress
 
 Criterion = Literal["surgeon", "wanda", "taylor", "activation", "magnitude", "random"]

@@ -16,8 +16,8 @@ from torch import Tensor
 from planish.analysis.dependency import Dependencies, Dim, Group, labels_of
 from planish.compress.sites import roles, weight_of
 from planish.compress.structured.refit import ROWS, is_fitted, rows_of
-from planish.compress.structured.watch import Watch
 from planish.compress.sweep import check_items
+from planish.compress.watch import Watch
 from planish.graph import Data, Node, Progress
 
 DAMPING = 0.01

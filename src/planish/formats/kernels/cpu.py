@@ -229,6 +229,8 @@ def _measured_levels(format: Format) -> list[tuple[ElementStruct, RuleStruct]]:
     above = _measured_levels(scale)
     if scale.scale is not None and (format.is_affine or len(above) != 1 or not (scale.block or TENSOR).is_tensor):
         return []
+    if any(rule.least_error for _, rule in above):  # of scales that are not known yet
+        return []
     struct = element_struct(replace(scale, rounding=_BY_RUN[format.rule] or scale.rounding))
     if struct is None:
         return []
