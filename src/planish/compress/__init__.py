@@ -6,6 +6,7 @@ from planish.compress.allocate import Allocate
 from planish.compress.architecture import Attention, Depth, Heads, KernelSize, Replace, Width
 from planish.compress.balance import Balance
 from planish.compress.cluster import Cluster
+from planish.compress.concentrate import Concentrate
 from planish.compress.correct import Correct
 from planish.compress.factorize import Factorize
 from planish.compress.permute import Permute
@@ -21,6 +22,7 @@ __all__ = [
     "Attention",
     "Balance",
     "Cluster",
+    "Concentrate",
     "Correct",
     "Depth",
     "EarlyExit",

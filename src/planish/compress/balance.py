@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from planish.compress.hadamard import rotation
-from planish.compress.mix import Mix, fold_into, head, makers, mixable, put_in_front
-from planish.compress.sites import Site, roles
+from planish.compress.mix import Mix, fold_into, head, makers, matrix_of, mixable, put_in_front
+from planish.compress.moments import damped, root
+from planish.compress.sites import Site
 from planish.compress.sweep import check_items
 from planish.compress.watch import Watch
 from planish.errors import DataError, OptionError
@@ -154,7 +155,7 @@ class _Moments:
 
     def __init__(self, site: Site, size: int) -> None:
         self._site, self._size, self.rows = site, size, 0
-        self._weights = [_matrix(layer) for layer in site.layers]
+        self._weights = [matrix_of(layer) for layer in site.layers]
         self._weight = self._sum = self._of_x = self._of_g = torch.zeros((), dtype=torch.float64)
 
     @property
@@ -191,8 +192,8 @@ class _Moments:
         runs = mean.unflatten(0, (-1, self._size, 1))
         shift = mean if _takes_shift(self._site) else None
         of_x = self._of_x / self._weight - (0 if shift is None else runs @ runs.mT)
-        metric = _geometric_mean(_damped(of_x), _damped(self._of_g))
-        forward = _root(metric) @ rotation(self._size, seed)
+        metric = _geometric_mean(damped(of_x, DAMPING), damped(self._of_g, DAMPING))
+        forward = root(metric) @ rotation(self._size, seed)
         backward = torch.linalg.inv(forward).mT
         columns = torch.cat(self._weights).unflatten(-1, (-1, 1, self._size))
         gain = (columns @ backward).norm() / columns.norm()
@@ -219,28 +220,8 @@ def _projection(outputs: list[Tensor], generator: torch.Generator) -> Tensor:
     return total
 
 
-def _matrix(layer: Node) -> Tensor:
-    """The weight of a layer, `(outputs, inputs)` float64."""
-    assert layer.weight is not None
-    assert layer.weight.tensor is not None
-    weight = layer.weight.tensor.detach().double()
-    return weight if roles(layer).in_axis == 1 else weight.T
-
-
-def _damped(moment: Tensor) -> Tensor:
-    """With a share of its mean, or with ones where there is nothing, on the diagonal."""
-    size = moment.diagonal(dim1=-2, dim2=-1).mean(-1)
-    size = torch.where(size > 0, DAMPING * size, 1.0)
-    return moment + size[:, None, None] * torch.eye(moment.shape[-1], dtype=moment.dtype)
-
-
 def _geometric_mean(of_x: Tensor, of_g: Tensor) -> Tensor:
     """`H^-1 # G`: the symmetric `P` with `P H P = G`."""
-    root = _root(of_x)
-    inverse = torch.linalg.inv(root)
-    return inverse @ _root(root @ of_g @ root) @ inverse
-
-
-def _root(matrices: Tensor) -> Tensor:
-    values, vectors = torch.linalg.eigh(matrices)
-    return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT
+    of_x = root(of_x)
+    inverse = torch.linalg.inv(of_x)
+    return inverse @ root(of_x @ of_g @ of_x) @ inverse

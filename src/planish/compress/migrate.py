@@ -90,13 +90,13 @@ def producers(graph: Graph, found: Iterable[Site]) -> dict[str, Node]:
     for site in found:
         if set(site.source.users) != set(site.layers):
             continue
-        node = _origin(site.source)
+        node = origin(site.source)
         if node.op == "layer_norm" and _owns(node, _norm_weight(node), _norm_bias(node)):
             result[site.source.name] = node
         elif node.op == "linear" and _owns(node, node.weight, node.bias):
             through[site.source.name] = (node, node)
         elif node.op == "scaled_dot_product_attention":
-            values = _origin(node.args[2])
+            values = origin(node.args[2])
             if values.op == "linear" and _owns(values, values.weight, values.bias) and _used_once(node.args[2], node):
                 through[site.source.name] = (values, node)
     for source in _channels_keep_order(graph, through):
@@ -104,7 +104,7 @@ def producers(graph: Graph, found: Iterable[Site]) -> dict[str, Node]:
     return result
 
 
-def _origin(node: Node) -> Node:
+def origin(node: Node) -> Node:
     """What makes the numbers that a node holds: back through operations that only move them, read by nothing else."""
     while node.op in SHAPE_OPS and node.inputs and len(node.inputs[0].users) == 1:
         node = node.inputs[0]

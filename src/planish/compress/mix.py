@@ -9,7 +9,7 @@ from torch import Tensor
 
 from planish.compress.hadamard import turned
 from planish.compress.migrate import add_to_bias, producers
-from planish.compress.sites import Site, free_name, roles, sites, weighted
+from planish.compress.sites import Site, free_name, roles, sites, weight_of, weighted
 from planish.graph import Editor, Graph, Node, Selector
 
 aten = torch.ops.aten
@@ -36,6 +36,21 @@ def mixable(graph: Graph, where: Selector | str) -> list[Site]:
     return [site for site in sites(linear) if all(_is_plain(layer, site) for layer in site.layers)]
 
 
+def is_own(layer: Node) -> bool:
+    """Whether a node is a linear layer with a plain weight and bias that nothing else reads."""
+    given = [layer.weight, layer.bias] if layer.op in ("linear", "addmm") else []
+    own = [tensor is None or (_is_tensor(tensor) and tensor.users == (layer,)) for tensor in given]
+    return bool(given) and given[0] is not None and all(own)
+
+
+def matrix_of(layer: Node) -> Tensor:
+    """The weight of a layer, `(outputs, inputs)` float64."""
+    weight = weight_of(layer)
+    assert weight is not None
+    weight = weight.detach().double()
+    return weight if roles(layer).in_axis == 1 else weight.T
+
+
 def makers(graph: Graph, found: list[Site]) -> dict[str, Node]:
     """For each site, by its source's name, the linear layer that makes it (through attention: its values), if any."""
     made = producers(graph, found).items()
@@ -59,6 +74,13 @@ def fold_into(edit: Editor, maker: Node, site: Site, mix: Mix) -> None:
     _turn(edit, maker.weight, mix.forward, roles(maker).out_axis)
     _turn(edit, maker.bias, mix.forward, 0)
     _answer(edit, site, mix)
+
+
+def fold_scores(edit: Editor, query: Node, key: Node, mix: Mix) -> None:
+    """Mix the queries by `forward` and the keys by `backward`: their products stay."""
+    for layer, matrix in ((query, mix.forward), (key, mix.backward)):
+        _turn(edit, layer.weight, matrix, roles(layer).out_axis)
+        _turn(edit, layer.bias, matrix, 0)
 
 
 def put_in_front(edit: Editor, site: Site, mix: Mix) -> None:

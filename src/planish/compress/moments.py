@@ -127,3 +127,17 @@ def _padding(value: str | int | list[int], kernel: list[int], dilation: list[int
     else:
         sides = [(size, size) for size in _each(0 if isinstance(value, str) else value, len(kernel))]
     return [size for pair in reversed(sides) for size in pair]
+
+
+def damped(moment: Tensor, share: float) -> Tensor:
+    """Second moments, `(..., size, size)`, with a share of their mean, or with ones where there is nothing, on the
+    diagonal."""
+    size = moment.diagonal(dim1=-2, dim2=-1).mean(-1)
+    size = torch.where(size > 0, share * size, 1.0)
+    return moment + size[..., None, None] * torch.eye(moment.shape[-1], dtype=moment.dtype)
+
+
+def root(matrices: Tensor) -> Tensor:
+    """The symmetric square roots of positive matrices, `(..., size, size)`."""
+    values, vectors = torch.linalg.eigh(matrices)
+    return (vectors * values.clamp_min(0).sqrt().unsqueeze(-2)) @ vectors.mT

@@ -38,6 +38,7 @@ passes = Registry(
         "split-low-rank": "planish.rewrite:SplitLowRank",
         "quantize": "planish.compress:Quantize",
         "balance": "planish.compress:Balance",
+        "concentrate": "planish.compress:Concentrate",
         "rotate": "planish.compress:Rotate",
         "smooth": "planish.compress:Smooth",
     },

@@ -43,7 +43,8 @@ def score(
     the others each has mean 1.
 
     "surgeon": what the readers' outputs lose when the unit goes and the others make up for it
-    (`planish.compress.structured.surgeon`).
+    (`planish.compress.structured.surgeon`), as a share of their energy; where no layer reads the unit (queries and
+    keys), the unit's share of the energy of the products, supposing that its factors are independent.
     "taylor": how far the output moves, to first order, when the unit's contribution is left out: the mean over rows of
     data of the squared sum of activation times gradient (Molchanov et al., arXiv 1906.10771, equation 8, its gate at
     what reads the unit; the gradient is that of a random projection of the output, so that no labels are needed).
@@ -63,11 +64,15 @@ def score(
     rest = [group for group in groups if group.dim not in scores]
     squares = _mean_squares(found.graph, {g.dim: sites[g.dim] for g in rest}, data, progress) if rest else {}
     for group in rest:
-        total = torch.zeros(group.size, dtype=torch.float64)
+        parts: dict[str, list[Tensor]] = {}
         for site in sites[group.dim]:
             weights = 1.0 if by == "activation" else _columns(found.graph.node(site.reader), len(site.labels))
-            total += _gathered(squares[site.source, site.axis] * weights, site.labels, group.size)
-        scores[group.dim] = _evened(total)
+            part = _gathered(squares[site.source, site.axis] * weights, site.labels, group.size)
+            parts.setdefault(site.reader, []).append(part)
+        # of a product of two activations the energy is that of both
+        join = torch.prod if by == "surgeon" else torch.sum
+        total = torch.stack([join(torch.stack(some), 0) for some in parts.values()]).sum(0)
+        scores[group.dim] = total / total.sum().clamp_min(1e-30) if by == "surgeon" else _evened(total)
     return scores
 
 
